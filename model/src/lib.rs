@@ -1,0 +1,21 @@
+//! Limits, decisions and GCRA as pure functions of (state, now, limit, cost).
+//!
+//! This crate knows no clock, no atomics and no I/O: every time is an argument, every answer a value. The table of cells
+//! ([`ratelimit-core`](https://docs.rs/ratelimit-core)) joins this arithmetic with memory; users reach both through the
+//! crate `ratelimit`.
+//!
+//! - [`Limit`] is what a user writes: `rate_limit` requests per `time_window`, perhaps a `burst`, perhaps `strict`.
+//! - [`Gcra`] is a limit turned into numbers that cannot be wrong any more; it decides.
+//! - [`Decision`] is the answer.
+//! - [`time`] says how nanoseconds are kept in 56 bits.
+#![forbid(unsafe_code)]
+
+mod decision;
+mod gcra;
+mod limit;
+mod parse;
+pub mod time;
+
+pub use decision::Decision;
+pub use gcra::{Gcra, Verdict};
+pub use limit::{Limit, LimitError, MAX_RATE_PER_SECOND, MAX_TOLERANCE_NS};
