@@ -1,0 +1,543 @@
+//! Table, clock, secret and limits in one: all that deciding needs, for ids that are already hashed.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ratelimit_model::{Decision, Gcra, Limit, time};
+
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::error::EngineError;
+use crate::hash::{Fingerprint, HashKey};
+use crate::override_limits::OverrideLimits;
+use crate::raw::{Asked, Axis, Events, Geometry, MAX_LIMITS, Overflow, Place, Record, Ruling, Survey, Table};
+
+/// Keys that are hashed and brought near before the first of them is decided.
+const BATCH: usize = 16;
+/// Batches that are decided at one reading of the clock: far less than a millisecond's worth. A time that is too old by
+/// the end of a long slice would look like a clock that was set back, and take away what others have charged since.
+const BATCHES_PER_READING: usize = 256;
+/// 208 days.
+const LONGEST_BLOCK_NS: u64 = ratelimit_model::MAX_TOLERANCE_NS;
+
+/// How to make an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One or more limits; a request is allowed only if all allow it.
+    pub limits: Vec<Limit>,
+    /// The number of clients with debt to have room for; `None` grows on its own, up to about 25 million.
+    pub max_keys: Option<u64>,
+    /// What keys the fingerprints.
+    pub hash_key: HashKey,
+    /// The own clock.
+    pub clock: Clock,
+    /// What happens to clients that find no cell.
+    pub overflow: Overflow,
+}
+
+/// What a limiter has done and how full it is. Counts are of this process, since the limiter was made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Requests allowed.
+    pub allowed: u64,
+    /// Requests denied.
+    pub denied: u64,
+    /// Decisions on clients that found no cell (see [`Overflow`]); they are counted above as well.
+    pub overflowed: u64,
+    /// Clients that got a cell.
+    pub inserted: u64,
+    /// Of those, how many took over the expired cell of another.
+    pub recycled: u64,
+    /// Cells brought along after a change of limit, of override or of the kind of time.
+    pub translated: u64,
+    /// Clients brought back because a clock was set back by more than their window.
+    pub stepped: u64,
+    /// How full the table is, from a sample.
+    pub table: Survey,
+    /// What the clock reads: `tsc`, `os`, `coarse` or `manual`.
+    pub clock: &'static str,
+    /// Whether the processor's counter was found wrong and the operating system's clock is used since.
+    pub clock_fell_back: bool,
+}
+
+struct Admin {
+    limits: Vec<Limit>,
+    override_limits: OverrideLimits,
+}
+
+/// Decides for ids that are already hashed.
+pub struct Engine {
+    table: Table,
+    hash_key: HashKey,
+    clock: Clock,
+    limits: usize,
+    counters: Counters,
+    /// Held by those who change limits and overrides; no decision takes it.
+    admin: Mutex<Admin>,
+}
+
+impl Engine {
+    /// The largest `max_keys`.
+    pub const MOST_KEYS: u64 = 1 << 33;
+
+    /// Makes an engine. Reserves addresses for the whole table; memory is used as it is touched.
+    ///
+    /// Errors: see [`EngineError`]; nothing is left behind.
+    pub fn new(config: Config) -> Result<Self, EngineError> {
+        let given = config.limits.len();
+        if given == 0 || given > MAX_LIMITS {
+            return Err(EngineError::LimitCount {
+                given,
+                expected: (1, MAX_LIMITS),
+            });
+        }
+        let gcras = config.limits.iter().map(Gcra::new).collect::<Result<Vec<_>, _>>()?;
+        let geometry = match config.max_keys {
+            None => Geometry::growing(),
+            // Each limit has a cell of its own for each client.
+            Some(keys) => keys
+                .checked_mul(given as u64)
+                .filter(|&cells| cells <= Self::MOST_KEYS)
+                .and_then(Geometry::presized)
+                .ok_or(EngineError::MaxKeys { max_keys: keys })?,
+        };
+        Ok(Engine {
+            table: Table::new(geometry, &gcras, config.overflow).map_err(EngineError::Memory)?,
+            hash_key: config.hash_key,
+            clock: config.clock,
+            limits: given,
+            counters: Counters::new(),
+            admin: Mutex::new(Admin {
+                limits: config.limits,
+                override_limits: OverrideLimits::default(),
+            }),
+        })
+    }
+
+    /// The fingerprint of an id.
+    #[inline]
+    #[must_use]
+    pub fn fingerprint(&self, id: &[u8]) -> Fingerprint {
+        self.hash_key.fingerprint(id)
+    }
+
+    /// The own clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    // --- Deciding ------------------------------------------------------------------------------------------------
+
+    /// Whether a request of cost 1 is allowed now; if so it is charged.
+    #[inline]
+    #[must_use]
+    pub fn is_allowed(&self, client: Fingerprint) -> bool {
+        // The lines travel while the clock is read.
+        let place = self.table.approach(client);
+        self.allow(client, &place, self.clock.now())
+    }
+
+    #[inline(always)]
+    fn allow(&self, client: Fingerprint, place: &Place, now: u64) -> bool {
+        let allowed = match self.table.decide_at(place, now, Axis::Own, 1) {
+            Some(ruling) => ruling.allowed,
+            None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
+        };
+        self.counters.count(allowed);
+        allowed
+    }
+
+    /// Decides a request of `cost`, at a given time or else now, and charges it if it is allowed.
+    #[inline]
+    #[must_use]
+    pub fn check(&self, client: Fingerprint, cost: u64, now: Option<Duration>) -> Decision {
+        let place = self.table.approach(client);
+        match now {
+            None => self.decide(client, &place, self.clock.now(), Axis::Own, cost),
+            Some(given) => self.decide(client, &place, time::wrap(given), Axis::Given, cost),
+        }
+    }
+
+    #[inline(always)]
+    fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64) -> Decision {
+        let decision = match self.table.decide_at(place, now, axis, cost) {
+            Some(ruling) => ruling.decision(),
+            None => self.decide_the_long_way(client, now, axis, cost),
+        };
+        self.counters.count(decision.allowed);
+        decision
+    }
+
+    /// What [`check`](Engine::check) would say, without charging anything.
+    #[must_use]
+    pub fn peek(&self, client: Fingerprint, cost: u64, now: Option<Duration>) -> Decision {
+        let asked = self.asked(cost, now);
+        if let Some(blocked) = self.blocked(client, &asked) {
+            return blocked;
+        }
+        self.binding((0..self.limits_of(client)).map(|limit| self.table.peek(client, limit, &asked)))
+    }
+
+    /// Decides many requests. `answer` decides one of them.
+    #[inline(always)]
+    fn many<K, R>(
+        &self,
+        keys: &[K],
+        costs: Option<&[u64]>,
+        given: Option<Duration>,
+        answers: &mut [R],
+        fingerprint: impl Fn(&K) -> Fingerprint,
+        answer: impl Fn(Fingerprint, &Place, u64, Axis, u64) -> R,
+    ) -> Result<(), EngineError> {
+        let mismatch = |others: usize| {
+            Err(EngineError::Lengths {
+                keys: keys.len(),
+                others,
+            })
+        };
+        if keys.len() != answers.len() {
+            return mismatch(answers.len());
+        }
+        if let Some(costs) = costs
+            && costs.len() != keys.len()
+        {
+            return mismatch(costs.len());
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let axis = if given.is_some() { Axis::Given } else { Axis::Own };
+        let time = || given.map_or_else(|| self.clock.now(), time::wrap);
+        let mut now = time();
+        let mut waiting = [(Fingerprint::new(0), Place::default()); BATCH];
+        for (chunk, (keys, answers)) in keys.chunks(BATCH).zip(answers.chunks_mut(BATCH)).enumerate() {
+            if chunk > 0 && chunk % BATCHES_PER_READING == 0 {
+                now = time();
+            }
+            for (waiting, key) in waiting.iter_mut().zip(keys) {
+                let client = fingerprint(key);
+                *waiting = (client, self.table.approach(client));
+            }
+            for (i, ((client, place), slot)) in waiting.iter().zip(answers.iter_mut()).enumerate() {
+                let cost = costs.map_or(1, |costs| costs[chunk * BATCH + i]);
+                *slot = answer(*client, place, now, axis, cost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides one request of each key, with one reading of the clock for up to 4,096 keys; keys are hashed and brought near
+    /// 16 at a time.
+    ///
+    /// Errors: slices of different lengths; nothing is decided then.
+    pub fn check_many<K>(
+        &self,
+        keys: &[K],
+        costs: Option<&[u64]>,
+        now: Option<Duration>,
+        decisions: &mut [Decision],
+        fingerprint: impl Fn(&K) -> Fingerprint,
+    ) -> Result<(), EngineError> {
+        self.many(
+            keys,
+            costs,
+            now,
+            decisions,
+            fingerprint,
+            |client, place, now, axis, cost| self.decide(client, place, now, axis, cost),
+        )
+    }
+
+    /// As [`check_many`](Engine::check_many), for those who only want to know whether.
+    pub fn allowed_many<K>(
+        &self,
+        keys: &[K],
+        allowed: &mut [bool],
+        fingerprint: impl Fn(&K) -> Fingerprint,
+    ) -> Result<(), EngineError> {
+        self.many(keys, None, None, allowed, fingerprint, |client, place, now, _, _| {
+            self.allow(client, place, now)
+        })
+    }
+
+    fn asked(&self, cost: u64, now: Option<Duration>) -> Asked<'_> {
+        match now {
+            None => Asked {
+                now: self.clock.now(),
+                axis: Axis::Own,
+                cost,
+                clock: &self.clock,
+            },
+            Some(given) => Asked {
+                now: time::wrap(given),
+                axis: Axis::Given,
+                cost,
+                clock: &self.clock,
+            },
+        }
+    }
+
+    /// With several limits, overrides or blocks, and for clients without a cell.
+    #[cold]
+    #[inline(never)]
+    fn decide_the_long_way(&self, client: Fingerprint, now: u64, axis: Axis, cost: u64) -> Decision {
+        let asked = &Asked {
+            now,
+            axis,
+            cost,
+            clock: &self.clock,
+        };
+        let decision = self.decide_by_all(client, asked);
+        if decision.allowed && asked.axis == Axis::Given && self.table.has_records() {
+            // A change of override measures by this time what the client has spent.
+            self.table.raise_given_now(asked.now);
+        }
+        decision
+    }
+
+    fn decide_by_all(&self, client: Fingerprint, asked: &Asked<'_>) -> Decision {
+        if let Some(blocked) = self.blocked(client, asked) {
+            return blocked;
+        }
+        let limits = self.limits_of(client);
+        if limits == 1 {
+            return self.table.decide(client, 0, asked).decision();
+        }
+        // All are asked before any is charged, so that a denial writes nothing (but what brings a cell up to date).
+        let asked_first = self.binding((0..limits).map(|limit| self.table.ask(client, limit, asked)));
+        if !asked_first.allowed {
+            return asked_first;
+        }
+        let mut rulings = [None; MAX_LIMITS];
+        for (limit, charged) in rulings.iter_mut().enumerate().take(limits) {
+            let ruling = self.table.decide(client, limit, asked);
+            if !ruling.allowed {
+                // Another thread was faster at this limit. What was charged goes back; whoever saw it charged meanwhile
+                // may have been denied one request too many, never allowed one.
+                for earlier in 0..limit {
+                    self.table.refund(client, earlier, asked);
+                }
+                return ruling.decision();
+            }
+            *charged = Some(ruling);
+        }
+        self.binding(rulings.into_iter().flatten())
+    }
+
+    /// Of several rulings the one that binds.
+    fn binding(&self, rulings: impl Iterator<Item = Ruling>) -> Decision {
+        let decisions = rulings.map(|ruling| ruling.decision());
+        decisions
+            .reduce(|a, b| if b.binds_more_than(&a) { b } else { a })
+            .unwrap_or_default()
+    }
+
+    /// How many limits hold for a client: one that has its own is under that alone.
+    fn limits_of(&self, client: Fingerprint) -> usize {
+        if self.limits > 1 && self.table.has_records() && self.table.record(client).override_limit().is_some() {
+            return 1;
+        }
+        self.limits
+    }
+
+    fn blocked(&self, client: Fingerprint, asked: &Asked<'_>) -> Option<Decision> {
+        if asked.cost == 0 || !self.table.has_records() {
+            return None;
+        }
+        let until = self.table.record(client.of_block()).blocked_until()?;
+        let now = if asked.axis == Axis::Own {
+            asked.now
+        } else {
+            self.clock.now()
+        };
+        let left = time::ahead(until, now);
+        // What seems to be longer than any block that is made is long over, and time has come round; unless it is so by no
+        // more than a clock may have been set back: 13 days.
+        if left == 0 || left > LONGEST_BLOCK_NS + LONGEST_BLOCK_NS / 16 {
+            return None;
+        }
+        let shown = self.binding((0..self.limits_of(client)).map(|limit| self.table.peek(client, limit, asked)));
+        let left = Duration::from_nanos(left);
+        // Once the block is over the debt still counts, and a cost above the burst never fits.
+        let retry_after = left.max(shown.retry_after);
+        Some(Decision::new(
+            false,
+            shown.limit,
+            0,
+            retry_after,
+            left.max(shown.reset_after),
+        ))
+    }
+
+    // --- Giving back, forgetting, blocking -----------------------------------------------------------------------
+
+    /// Gives `cost` requests back, at a given time or else now. A bucket is never more than full.
+    pub fn refund(&self, client: Fingerprint, cost: u64, now: Option<Duration>) {
+        let asked = self.asked(cost, now);
+        for limit in 0..self.limits_of(client) {
+            self.table.refund(client, limit, &asked);
+        }
+    }
+
+    /// Forgets what a client has spent and lifts its block; an override stays.
+    pub fn reset(&self, client: Fingerprint, now: Option<Duration>) {
+        let asked = self.asked(1, now);
+        for limit in 0..self.limits {
+            self.table.reset(client, limit, &asked);
+        }
+        if self.table.has_records() {
+            let _admin = self.admin();
+            self.table.remove_record(client.of_block());
+        }
+    }
+
+    /// Denies all requests of a client for a while, by the own clock. Zero lifts a block. Longer than the circle of times
+    /// allows becomes 208 days.
+    ///
+    /// Errors: no room for another block.
+    pub fn block(&self, client: Fingerprint, duration: Duration) -> Result<(), EngineError> {
+        let _admin = self.admin();
+        if duration.is_zero() {
+            self.table.remove_record(client.of_block());
+            return Ok(());
+        }
+        let ns = u64::try_from(duration.as_nanos())
+            .unwrap_or(u64::MAX)
+            .min(LONGEST_BLOCK_NS);
+        let now = self.clock.now();
+        self.table
+            .store_record(client.of_block(), Record::of_block(time::add(now, ns)), now)
+            .map_err(|_| EngineError::TooManyRecords)
+    }
+
+    // --- Limits --------------------------------------------------------------------------------------------------
+
+    /// The limits in force, in order.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Limit> {
+        self.admin().limits.clone()
+    }
+
+    /// Puts other limits in force, one for each, while decisions run. A client keeps the share of its burst that is spent.
+    ///
+    /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
+    pub fn set_limits(&self, limits: &[Limit]) -> Result<(), EngineError> {
+        let mut admin = self.admin();
+        if limits.len() != self.limits {
+            return Err(EngineError::LimitCount {
+                given: limits.len(),
+                expected: (self.limits, self.limits),
+            });
+        }
+        for limit in limits {
+            limit.validate()?;
+        }
+        for (index, limit) in limits.iter().enumerate() {
+            if admin.limits[index] != *limit {
+                self.table.set_limit(index, limit)?;
+            }
+        }
+        admin.limits = limits.to_vec();
+        Ok(())
+    }
+
+    /// Gives a client a limit of its own, in place of all others, or takes it away again.
+    ///
+    /// Errors: a limit that makes no sense, or no room; the client stays under the limit it had.
+    pub fn set_override(&self, client: Fingerprint, limit: Option<Limit>) -> Result<(), EngineError> {
+        let gcra = limit.as_ref().map(Gcra::new).transpose()?;
+        let mut admin = self.admin();
+        let asked = self.asked(1, None);
+        let before = self.table.record(client).any_limit();
+        let Some(gcra) = gcra else {
+            self.table
+                .clear_override(client, &asked)
+                .map_err(|_| EngineError::TooManyRecords)?;
+            before
+                .into_iter()
+                .for_each(|place| admin.override_limits.give_back(place));
+            return Ok(());
+        };
+        let (place, is_new) = admin
+            .override_limits
+            .take(gcra.to_words())
+            .ok_or(EngineError::TooManyOverrideLimits)?;
+        if is_new {
+            self.table.store_override_limit(usize::from(place), &gcra);
+        }
+        if self.table.set_override(client, place, &asked).is_err() {
+            admin.override_limits.give_back(usize::from(place));
+            return Err(EngineError::TooManyRecords);
+        }
+        before
+            .into_iter()
+            .for_each(|place| admin.override_limits.give_back(place));
+        Ok(())
+    }
+
+    /// Puts all clients back under the limits for all. Work in proportion to the overrides.
+    pub fn clear_overrides(&self) {
+        let mut admin = self.admin();
+        let asked = self.asked(1, None);
+        for client in self.table.overridden() {
+            let place = self.table.record(client).any_limit();
+            // The record exists already, so there is room for its last version.
+            let _ = self.table.clear_override(client, &asked);
+            place
+                .into_iter()
+                .for_each(|place| admin.override_limits.give_back(place));
+        }
+    }
+
+    fn admin(&self) -> MutexGuard<'_, Admin> {
+        // What a panicking thread may have left undone is complete records and limits, each of them valid.
+        self.admin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- Looking -------------------------------------------------------------------------------------------------
+
+    /// What was done and how full the table is. Cost: bounded, whatever the table's size.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (allowed, denied) = self.counters.sum();
+        let Events {
+            overflowed,
+            stepped,
+            inserted,
+            recycled,
+            translated,
+        } = &self.table.events;
+        Stats {
+            allowed,
+            denied,
+            overflowed: overflowed.load(Relaxed),
+            inserted: inserted.load(Relaxed),
+            recycled: recycled.load(Relaxed),
+            translated: translated.load(Relaxed),
+            stepped: stepped.load(Relaxed),
+            table: self.table.survey(&self.asked(0, None)),
+            clock: self.clock.source(),
+            clock_fell_back: self.clock.fell_back(),
+        }
+    }
+
+    /// Makes the table's memory read-only: the proof that a denial writes nothing. Every admission after that is a fault.
+    #[cfg(unix)]
+    #[doc(hidden)]
+    pub fn write_protect(&self) -> std::io::Result<()> {
+        self.table.write_protect()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("limits", &self.limits())
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

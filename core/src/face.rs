@@ -1,0 +1,140 @@
+//! The table as the models of `loom-tests` see it: small, without a clock, and with hooks for threads that stop for ever.
+
+use ratelimit_model::{Gcra, Limit};
+
+use crate::clock::Clock;
+use crate::hash::Fingerprint;
+use crate::raw::{Asked, Axis, Geometry, Overflow, Table};
+
+pub use crate::raw::Stop;
+pub use crate::sync::{Mutant, Rule, Site, with_mutant};
+
+/// A table of a few cells.
+pub struct ModelTable {
+    table: Table,
+    clock: Clock,
+}
+
+impl ModelTable {
+    /// `tiers` says how many lines each tier has, `cells` how many cells of a line are used (1 to 3).
+    #[must_use]
+    pub fn new(tiers: &[u64], presized: bool, cells: usize, limits: &[Limit]) -> Self {
+        let limits: Vec<Gcra> = limits
+            .iter()
+            .map(|limit| Gcra::new(limit).expect("a model's limit"))
+            .collect();
+        let mut table =
+            Table::new(Geometry::of(tiers, presized), &limits, Overflow::Share).expect("memory for a model");
+        table.use_cells(cells);
+        ModelTable {
+            table,
+            clock: Clock::manual().0,
+        }
+    }
+
+    /// On the own axis: an insert on the other one raises `given_now`, and that compare-and-swap orders the threads of a
+    /// model more than the protocol does.
+    fn asked(&self, now: u64, cost: u64) -> Asked<'_> {
+        Asked {
+            now,
+            axis: Axis::Own,
+            cost,
+            clock: &self.clock,
+        }
+    }
+
+    /// Decides one request as the engine does: the short way, and the long way if that says nothing. True if it is admitted.
+    #[must_use]
+    pub fn is_allowed(&self, client: u64, now: u64, cost: u64) -> bool {
+        let place = self.table.approach(Fingerprint::new(client));
+        match self.table.decide_at(&place, now, Axis::Own, cost) {
+            Some(ruling) => ruling.allowed,
+            None => self.decide(client, now, cost),
+        }
+    }
+
+    /// Decides one request the long way; true if it is admitted.
+    #[must_use]
+    pub fn decide(&self, client: u64, now: u64, cost: u64) -> bool {
+        self.table
+            .decide(Fingerprint::new(client), 0, &self.asked(now, cost))
+            .allowed
+    }
+
+    /// As [`decide`](ModelTable::decide), under another limit.
+    #[must_use]
+    pub fn decide_under(&self, client: u64, limit: usize, now: u64, cost: u64) -> bool {
+        self.table
+            .decide(Fingerprint::new(client), limit, &self.asked(now, cost))
+            .allowed
+    }
+
+    /// What a decision would say.
+    #[must_use]
+    pub fn peek(&self, client: u64, now: u64, cost: u64) -> bool {
+        self.table
+            .peek(Fingerprint::new(client), 0, &self.asked(now, cost))
+            .allowed
+    }
+
+    /// Gives requests back.
+    pub fn refund(&self, client: u64, now: u64, cost: u64) {
+        self.table.refund(Fingerprint::new(client), 0, &self.asked(now, cost));
+    }
+
+    /// Forgets what was spent.
+    pub fn reset(&self, client: u64, now: u64) {
+        self.table.reset(Fingerprint::new(client), 0, &self.asked(now, 1));
+    }
+
+    /// Changes the limit; one thread at a time.
+    pub fn set_limit(&self, limit: Limit) {
+        self.table.set_limit(0, &limit).expect("a model's limit");
+    }
+
+    /// Stops for ever after `words` of the four numbers of the next limit are written.
+    pub fn set_limit_and_stop(&self, limit: Limit, words: usize) {
+        self.table
+            .set_limit_and_stop(0, &Gcra::new(&limit).expect("a model's limit"), words);
+    }
+
+    /// Gives a client a limit of its own, kept at `index`; one thread at a time.
+    pub fn set_override(&self, client: u64, index: u16, limit: Limit, now: u64) {
+        self.table
+            .store_override_limit(usize::from(index), &Gcra::new(&limit).expect("a model's limit"));
+        self.table
+            .set_override(Fingerprint::new(client), index, &self.asked(now, 1))
+            .expect("room for a record");
+    }
+
+    /// Takes it away again; one thread at a time.
+    pub fn clear_override(&self, client: u64, now: u64) {
+        self.table
+            .clear_override(Fingerprint::new(client), &self.asked(now, 1))
+            .expect("room for a record");
+    }
+
+    /// Inserts `client` and stops for ever at a step on the way.
+    pub fn decide_and_stop(&self, client: u64, now: u64, cost: u64, stop: Stop) {
+        self.table
+            .insert_and_stop(Fingerprint::new(client), 0, &self.asked(now, cost), stop);
+    }
+
+    /// The TATs of the LIVE cells of a client. Without a race there is at most one.
+    #[must_use]
+    pub fn live(&self, client: u64) -> Vec<u64> {
+        self.table.live_tats(Fingerprint::new(client).under_limit(0).bits())
+    }
+
+    /// How many cells of any client are TENTATIVE.
+    #[must_use]
+    pub fn tentative(&self) -> usize {
+        self.table.count_tentative()
+    }
+
+    /// Whether a collective cell was ever charged.
+    #[must_use]
+    pub fn is_collective(&self) -> bool {
+        self.table.is_collective()
+    }
+}

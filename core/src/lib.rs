@@ -1,0 +1,34 @@
+//! The table of GCRA cells behind the crate `ratelimit`: hashing a key, the clock, the cells, limits and overrides.
+//!
+//! Users want the crate `ratelimit`, which wraps this one. Here are the parts that every language and every backing of the
+//! table needs, for ids that are already hashed.
+//!
+//! - [`Engine`] decides. It joins the lock-free table (`raw`), a [`Clock`] and a [`HashKey`].
+//! - `raw` is the only place with unsafe table code. Its module page says which file has which subject.
+
+// Models drive the table alone, without the engine around it.
+#![cfg_attr(ratelimit_loom, allow(dead_code, unused_imports))]
+
+mod clock;
+#[cfg(not(ratelimit_loom))]
+mod counters;
+#[cfg(not(ratelimit_loom))]
+mod engine;
+#[cfg(not(ratelimit_loom))]
+mod error;
+#[cfg(ratelimit_loom)]
+pub mod face;
+mod hash;
+#[cfg(not(ratelimit_loom))]
+mod override_limits;
+mod raw;
+mod sync;
+
+pub use clock::{Clock, ManualClock};
+#[cfg(not(ratelimit_loom))]
+pub use engine::{Config, Engine, Stats};
+#[cfg(not(ratelimit_loom))]
+pub use error::EngineError;
+pub use hash::{Fingerprint, HashKey};
+#[cfg(not(ratelimit_loom))]
+pub use raw::{Events, MAX_LIMITS, Overflow, Survey};

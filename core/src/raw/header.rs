@@ -1,0 +1,118 @@
+//! What a table knows beside its cells. It lies in the same memory, in atomics only and without pointers, so that
+//! processes which share the memory share this too.
+
+use crate::sync::AtomicU64;
+
+use super::geometry::MAX_TIERS;
+
+/// The most limits that can be asked at once.
+#[cfg(not(ratelimit_loom))]
+pub const MAX_LIMITS: usize = 8;
+/// Models have one limit, and perhaps another.
+#[cfg(ratelimit_loom)]
+pub const MAX_LIMITS: usize = 2;
+
+/// The most different limits that overrides can have.
+#[cfg(not(ratelimit_loom))]
+pub(crate) const OVERRIDE_LIMITS: usize = 4_096;
+#[cfg(ratelimit_loom)]
+pub(crate) const OVERRIDE_LIMITS: usize = 2;
+
+/// Collective cells for each limit and axis.
+#[cfg(not(ratelimit_loom))]
+pub(crate) const COLLECTIVE: usize = 1_024;
+#[cfg(ratelimit_loom)]
+pub(crate) const COLLECTIVE: usize = 1;
+
+/// The numbers of a limit: the words of [`ratelimit_model::Gcra`].
+#[repr(C)]
+pub(crate) struct Numbers {
+    pub(crate) words: [AtomicU64; 4],
+}
+
+/// A limit that can be changed while decisions run: its generation, and the numbers of that generation, of the two before
+/// (to bring cells along that were charged under them), and of the next while it is being written.
+#[repr(C, align(64))]
+pub(crate) struct LimitSlot {
+    pub(crate) generation: AtomicU64,
+    pub(crate) numbers: [Numbers; 4],
+}
+
+/// The bits of `top` that count the open tiers.
+pub(crate) const TOP_TIERS: u64 = 0xff;
+/// Collective cells are in use, or were.
+pub(crate) const TOP_COLLECTIVE: u64 = 1 << 8;
+/// The newest tier holds less than the one before it: look there first.
+pub(crate) const TOP_OLDER_FIRST: u64 = 1 << 9;
+/// Which tier is looked in first, so that a decision need not work it out.
+pub(crate) const TOP_FIRST_SHIFT: u32 = 16;
+/// Which tier is looked in second, plus 1; 0 if a key is hardly ever there.
+pub(crate) const TOP_SECOND_SHIFT: u32 = 24;
+
+/// There are several limits.
+pub(crate) const DETOUR_LIMITS: u64 = 1;
+/// Some client has a limit of its own or is blocked, or was.
+pub(crate) const DETOUR_RECORDS: u64 = 2;
+
+/// A time word that was ever set. A time alone could not say so, since every time is legal.
+pub(crate) const TIME_SET: u64 = 1 << 63;
+
+#[repr(C, align(64))]
+pub(crate) struct Hot {
+    /// Open tiers, the order to look in them, and flags. Changes a handful of times in the life of a table.
+    pub(crate) top: AtomicU64,
+    /// Why decisions have to go the long way: [`DETOUR_LIMITS`], [`DETOUR_RECORDS`], or 0 if there is no reason.
+    pub(crate) detours: AtomicU64,
+    /// Open tiers of the overrides.
+    pub(crate) records_top: AtomicU64,
+}
+
+#[repr(C, align(64))]
+pub(crate) struct Cold {
+    /// For each axis a time that no insert decides before.
+    pub(crate) floor: [AtomicU64; 2],
+    /// The latest time given by a caller at an insert: what cells on that axis are compared with by those who are on the
+    /// other.
+    pub(crate) given_now: AtomicU64,
+    /// Every 64th insert into each tier, by bits of the fingerprint.
+    pub(crate) sampled_inserts: [AtomicU64; MAX_TIERS],
+}
+
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) hot: Hot,
+    pub(crate) limits: [LimitSlot; MAX_LIMITS],
+    pub(crate) cold: Cold,
+    pub(crate) override_limits: [Numbers; OVERRIDE_LIMITS],
+    pub(crate) collective: [[[AtomicU64; COLLECTIVE]; MAX_LIMITS]; 2],
+}
+
+#[cfg(ratelimit_loom)]
+impl Header {
+    /// loom's atomics have to be made one by one.
+    pub(crate) fn for_models() -> Self {
+        use std::array::from_fn;
+        let zero = || AtomicU64::new(0);
+        let numbers = || Numbers {
+            words: from_fn(|_| zero()),
+        };
+        Header {
+            hot: Hot {
+                top: zero(),
+                detours: zero(),
+                records_top: zero(),
+            },
+            limits: from_fn(|_| LimitSlot {
+                generation: zero(),
+                numbers: from_fn(|_| numbers()),
+            }),
+            cold: Cold {
+                floor: from_fn(|_| zero()),
+                given_now: zero(),
+                sampled_inserts: from_fn(|_| zero()),
+            },
+            override_limits: from_fn(|_| numbers()),
+            collective: from_fn(|_| from_fn(|_| from_fn(|_| zero()))),
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! How a key gets its one cell: claim, publish, settle.
+//!
+//! Two threads may insert one key at the same time, in different cells. Each first publishes its cell as TENTATIVE, then
+//! looks for other cells of the key. The fences make sure that of two such threads at least one sees the other; cell
+//! numbers decide which of them stays. Whoever meets a TENTATIVE cell may finish the job by the same routine, so nobody
+//! waits for a thread that sleeps.
+
+use std::ops::ControlFlow;
+
+use ratelimit_model::{Verdict, time};
+
+use super::header::{TIME_SET, TOP_COLLECTIVE, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, TOP_SECOND_SHIFT, TOP_TIERS};
+use super::table::{Asked, Cell, Events, Ruling, Table};
+use super::terms::Terms;
+use super::word::{Charged, State, Word};
+use crate::hash::Fingerprint;
+use crate::sync::{AtomicU64, Ordering, Rule, Site, fence, order, rule, spin};
+
+/// How often lines are searched again while a claim in them is under way, before they count as full.
+const RESCANS: usize = 2;
+
+impl Table {
+    /// Gives the client a cell and charges it. `None`: look again.
+    pub(super) fn insert(&self, client: Fingerprint, limit: usize, terms: &Terms, asked: &Asked<'_>) -> Option<Ruling> {
+        if !self.in_force(terms, client, limit) {
+            return None;
+        }
+        let key = client.under_limit(limit).bits();
+        let top = self.top();
+        if asked.cost == 0 || asked.cost > terms.gcra.burst() {
+            return Some(Ruling::new(asked.cost == 0, terms.gcra, asked.now, asked));
+        }
+        for _ in 0..=RESCANS {
+            let (place, claims_seen) = self.free_cell(key, top, asked);
+            if let Some((cell, word, tier)) = place {
+                if key & 63 == 0 {
+                    self.sample(tier, top);
+                }
+                return self.occupy(cell, word, client, limit, terms, asked);
+            }
+            if !claims_seen {
+                break;
+            }
+            spin();
+        }
+        if self.open_tier(top) {
+            return None;
+        }
+        self.collective(client, limit, terms, asked)
+    }
+
+    /// A cell for a new key, and its tier: where inserts go first, else one of the others. Also says whether a claim was seen
+    /// under way, which may end as a free cell. Writes nothing.
+    pub(super) fn free_cell(&self, key: u64, top: u64, asked: &Asked<'_>) -> (Option<(Cell<'_>, Word, usize)>, bool) {
+        let mut claims_seen = false;
+        let open = (top & TOP_TIERS) as usize;
+        for step in 0..open {
+            // Newest first: the newest then soon holds most keys, and is the one that is looked in first.
+            let index = if self.cells.presized { step } else { open - 1 - step };
+            let [one, two] = self.cells.tiers[index].candidates(key);
+            let mut best: [Option<(Cell<'_>, Word, usize)>; 2] = [None; 2];
+            let mut free = [0; 2];
+            for (side, line_index) in [one, two].into_iter().enumerate() {
+                if side == 1 && one == two {
+                    break;
+                }
+                let line = self.memory.line(line_index);
+                for i in 0..self.cells_per_line() {
+                    let number = line_index * super::line::CELLS as u64 + i as u64;
+                    let cell = Cell {
+                        k: &line.k[i],
+                        w: &line.w[i],
+                        number,
+                    };
+                    // Acquire: the word that a claim replaces carries all charges made on it, so that the floor is raised
+                    // above the right TAT.
+                    let word = Word(cell.w.load(order(Site::ClaimScan, Ordering::Acquire)));
+                    claims_seen |= word.state() == State::Claim;
+                    if self.is_claimable(word, asked) {
+                        free[side] += 1;
+                        best[side] = best[side].or(Some((cell, word, index)));
+                    }
+                }
+            }
+            // The emptier line; of equals the first, so that most keys are found there.
+            let side = usize::from(free[1] > free[0]);
+            if let Some(place) = best[side].or(best[1 - side]) {
+                return (Some(place), claims_seen);
+            }
+        }
+        (None, claims_seen)
+    }
+
+    /// Whether a new key would get a cell.
+    pub(super) fn has_room(&self, key: u64, asked: &Asked<'_>) -> bool {
+        let top = self.top();
+        ((top & TOP_TIERS) as usize) < self.cells.count || self.free_cell(key, top, asked).0.is_some()
+    }
+
+    /// Counts one of 64 inserts, to know when the newest tier holds more than the one before it.
+    fn sample(&self, tier: usize, top: u64) {
+        let counts = &self.header().cold.sampled_inserts;
+        // Relaxed: a hint. A wrong one costs time, never a decision.
+        let count = counts[tier].fetch_add(1, Ordering::Relaxed) + 1;
+        let newest = (top & TOP_TIERS) as usize - 1;
+        if top & TOP_OLDER_FIRST != 0
+            && tier == newest
+            && newest > 0
+            && count > counts[newest - 1].load(Ordering::Relaxed)
+        {
+            self.change_top(top, newest as u64 + 1, false);
+        }
+    }
+
+    /// Whether a cell may be taken: it was never used, or was given up, or what it says has expired, which is the same as
+    /// no cell at all. Anybody's, also one whose inserter died before he confirmed it.
+    fn is_claimable(&self, word: Word, asked: &Asked<'_>) -> bool {
+        match word.state() {
+            State::Free => true,
+            State::Claim => false,
+            State::Tentative | State::Live => time::ahead(word.tat(), self.now_on(word.axis(), asked, word.tat())) == 0,
+        }
+    }
+
+    /// Takes a cell that was free or expired, and settles whether the key may keep it.
+    fn occupy(
+        &self,
+        cell: Cell<'_>,
+        word: Word,
+        client: Fingerprint,
+        limit: usize,
+        terms: &Terms,
+        asked: &Asked<'_>,
+    ) -> Option<Ruling> {
+        let key = client.under_limit(limit).bits();
+        let cold = &self.header().cold;
+        let from = self.not_before_floor(terms, asked);
+        let start = self.not_before_collective(key, limit, terms, asked, from);
+        let Verdict::Allow(tat) = terms.gcra.decide(start, from, asked.cost) else {
+            // The key was decided in a collective cell before, whose debt it takes along.
+            return Some(Ruling::new(false, terms.gcra, start, asked));
+        };
+        let recycled = word.state() != State::Free;
+        if recycled && rule(Rule::Floor) {
+            // Whoever lost this cell could come with an earlier time and start afresh: from now on no insert decides before
+            // the time at which the cell had expired. Only if it is not so already, which is nearly always.
+            let floor = &cold.floor[word.axis() as usize];
+            let known = floor.load(order(Site::FloorLoad, Ordering::Acquire));
+            if known & TIME_SET == 0 || time::ahead(word.tat(), known & time::MASK) > 0 {
+                raise(floor, self.now_on(word.axis(), asked, word.tat()));
+            }
+        }
+        if asked.axis == super::Axis::Given {
+            self.raise_given_now(asked.now);
+        }
+        // AcqRel: pairs with the key scans. Who sees the claim, or the key that follows, sees the floor raised before.
+        let claim = word.claim(self.process, rule(Rule::VersionOnClaim));
+        if !self.swap(Site::Claim, cell.w, word, claim) {
+            return None;
+        }
+        // Release: pairs with `KeyScan` and `KeyAgain`. Who sees this key sees at least the claim.
+        cell.k.store(key, order(Site::KeyStore, Ordering::Release));
+
+        // AcqRel: pairs with `WordLoad` and `KeyAgain`. Who sees the cell in use sees its key.
+        let tentative = Word::tentative(asked.axis, terms.charged, claim, tat);
+        if !self.swap(Site::Publish, cell.w, claim, tentative) {
+            return None;
+        }
+        let settler = Settler {
+            terms,
+            start: Some(start),
+        };
+        let stands = self.settle(cell, tentative, client, limit, asked, &settler);
+        if !stands && asked.cost > 1 {
+            // A helper may have confirmed it all the same, since he does not know the cost and so not the start. Then the charge
+            // stays and is nobody's. With a cost of 1 he knows both, and is right.
+            return None;
+        }
+        // Whoever confirmed the cell, and whatever was charged since: while it is ours and LIVE, our request is in it.
+        // Acquire: what a helper did before he confirmed comes before what we do next.
+        let outcome = Word(cell.w.load(order(Site::Outcome, Ordering::Acquire)));
+        let ours = !rule(Rule::OwnerComparesVersion)
+            || outcome.same_version(tentative) && cell.k.load(order(Site::KeyAgain, Ordering::Acquire)) == key;
+        if !outcome.is_live() || !ours {
+            return None;
+        }
+        if !rule(Rule::OwnerAcceptsHelp) && outcome.tat() != tentative.tat() {
+            return None;
+        }
+        Events::count(&self.events.inserted);
+        if recycled {
+            Events::count(&self.events.recycled);
+        }
+        Some(Ruling::new(true, terms.gcra, tat, asked))
+    }
+
+    /// The time to start a new cell at: not before the floor, where cells were recycled at a later time. A floor so far
+    /// ahead that no late thread explains it belongs to a clock that was set back since.
+    pub(super) fn not_before_floor(&self, terms: &Terms, asked: &Asked<'_>) -> u64 {
+        // Acquire: pairs with `FloorRaise`.
+        let floor = self.header().cold.floor[asked.axis as usize].load(order(Site::FloorLoad, Ordering::Acquire));
+        let ahead = time::ahead(floor & time::MASK, asked.now);
+        let usable = floor & TIME_SET != 0 && ahead > 0 && !terms.gcra.is_stepped(floor & time::MASK, asked.now);
+        if usable && rule(Rule::Floor) {
+            floor & time::MASK
+        } else {
+            asked.now
+        }
+    }
+
+    /// That time, or the TAT of the collective cell that the key was decided in, if that is later: a client takes along what it
+    /// owes there, together with what others do.
+    pub(super) fn not_before_collective(
+        &self,
+        key: u64,
+        limit: usize,
+        terms: &Terms,
+        asked: &Asked<'_>,
+        from: u64,
+    ) -> u64 {
+        if terms.charged == Charged::OVERRIDE || !rule(Rule::CollectiveBeforeConfirm) {
+            // A client with its own limit is never decided there.
+            return from;
+        }
+        match self.collective_tat(key, limit, asked) {
+            Some(tat) if !terms.gcra.is_stepped(tat, from) => time::later(tat, from),
+            _ => from,
+        }
+    }
+
+    /// Finishes the insert of another thread.
+    pub(super) fn help(
+        &self,
+        cell: Cell<'_>,
+        word: Word,
+        client: Fingerprint,
+        limit: usize,
+        terms: &Terms,
+        asked: &Asked<'_>,
+    ) {
+        let settler = Settler { terms, start: None };
+        self.settle(cell, word, client, limit, asked, &settler);
+    }
+
+    /// Decides whether a TENTATIVE cell becomes the key's LIVE one. Owner and helper run this same routine, each with his
+    /// own fence *after* he saw the cell published: a fence made before that does not count.
+    ///
+    /// False if the cell may not stand: then its owner has to start over, whatever became of it.
+    fn settle(
+        &self,
+        cell: Cell<'_>,
+        word: Word,
+        client: Fingerprint,
+        limit: usize,
+        asked: &Asked<'_>,
+        settler: &Settler<'_>,
+    ) -> bool {
+        let key = client.under_limit(limit).bits();
+        let top_before = self.top();
+        if rule(Rule::SettleFence) && (settler.start.is_some() || rule(Rule::HelperFence)) {
+            // SeqCst: pairs with the same fence of every other owner or helper of this key, and with the one in
+            // `collective`. Of two fences one comes first; who comes later sees what the other published before his.
+            fence(order(Site::SettleFence, Ordering::SeqCst));
+        }
+        let top = if rule(Rule::TopAgain) { self.top() } else { top_before };
+        loop {
+            let look = self.candidates(key, top, |other| self.compare(cell, word, other, key));
+            match look {
+                Some(Rival::Wins) => {
+                    // AcqRel: as every transition. If it fails another has settled the matter.
+                    self.swap(Site::Kill, cell.w, word, word.killed());
+                    return true;
+                }
+                // The rival moved while we looked: it may have become LIVE.
+                Some(Rival::Moved) => continue,
+                None => break,
+            }
+        }
+        if !self.may_stand(word, client, limit, asked, settler) {
+            // The insert starts over, later or under other terms.
+            self.swap(Site::Kill, cell.w, word, word.killed());
+            return false;
+        }
+        // AcqRel: pairs with every later transition of the cell.
+        self.swap(Site::Confirm, cell.w, word, word.confirmed());
+        true
+    }
+
+    /// Whether a TENTATIVE cell was charged from a time and under a limit that still hold, for one who has looked at all cells
+    /// of its key since his fence.
+    ///
+    /// The key may have had another cell and lost it while the inserter slept: whoever just looked at that cell, and saw the
+    /// claim of him who took it, sees the floor that he raised. Or it may have been decided in its collective cell: the fence
+    /// pairs with the one after that charge, so that either the charge is seen here or this cell is seen there.
+    fn may_stand(
+        &self,
+        word: Word,
+        client: Fingerprint,
+        limit: usize,
+        asked: &Asked<'_>,
+        settler: &Settler<'_>,
+    ) -> bool {
+        let terms = settler.terms;
+        let key = client.under_limit(limit).bits();
+        let (floor_holds, collective_holds) = match settler.start {
+            Some(start) => {
+                let from = if rule(Rule::FloorAgain) {
+                    self.not_before_floor(terms, asked)
+                } else {
+                    start
+                };
+                let with_collective = self.not_before_collective(key, limit, terms, asked, from);
+                (time::ahead(from, start) == 0, time::ahead(with_collective, start) == 0)
+            }
+            None => {
+                // Of another's insert only this is known: it started at least one interval before its TAT. With a cost above
+                // 1 it may have started earlier than this can tell, and then gains the difference, once.
+                let least = if word.charged() == terms.charged {
+                    terms.gcra.whole_interval()
+                } else {
+                    0
+                };
+                let now = self.now_on(word.axis(), asked, word.tat());
+                let holds = |time: Option<u64>| {
+                    time.is_none_or(|time| {
+                        // A time that no late thread explains belongs to a clock that was set back since.
+                        terms.gcra.is_stepped(time, now) || time::ahead(time::add(time, least), word.tat()) == 0
+                    })
+                };
+                let floor =
+                    self.header().cold.floor[word.axis() as usize].load(order(Site::FloorLoad, Ordering::Acquire));
+                let floor = (floor & TIME_SET != 0).then_some(floor & time::MASK);
+                let on_axis = Asked {
+                    now,
+                    axis: word.axis(),
+                    ..*asked
+                };
+                let collective = match word.charged() {
+                    Charged::OVERRIDE => None,
+                    _ => self.last_collective_tat(key, limit, &on_axis),
+                };
+                (holds(floor), holds(collective) || !rule(Rule::CollectiveBeforeConfirm))
+            }
+        };
+        if !floor_holds && rule(Rule::FloorAgain) || !collective_holds {
+            return false;
+        }
+        if word.charged() != Charged::OVERRIDE || !rule(Rule::RecordBeforeConfirm) {
+            return true;
+        }
+        // The fence pairs with the one in `end_override`: either he who ends the override finds this cell, or this is seen.
+        let record = self.record(client);
+        match settler.start {
+            Some(_) => record == terms.record,
+            None => record.override_limit().is_some(),
+        }
+    }
+
+    /// Compares a TENTATIVE cell with another that its key may be in.
+    fn compare(&self, cell: Cell<'_>, word: Word, other: Cell<'_>, key: u64) -> ControlFlow<Rival> {
+        if other.number == cell.number || other.k.load(order(Site::KeyScan, Ordering::Acquire)) != key {
+            return ControlFlow::Continue(());
+        }
+        let rival = Word(other.w.load(order(Site::WordLoad, Ordering::Acquire)));
+        match rival.state() {
+            State::Free | State::Claim => ControlFlow::Continue(()),
+            _ if !self.still(other, key) => ControlFlow::Continue(()),
+            // Also an expired one: its owner may be about to charge it.
+            State::Live if rule(Rule::ExpiredLiveCounts) || rival.tat() > word.tat() => ControlFlow::Break(Rival::Wins),
+            State::Live => ControlFlow::Continue(()),
+            State::Tentative if !rule(Rule::LowerWins) => ControlFlow::Break(Rival::Wins),
+            State::Tentative if other.number < cell.number => ControlFlow::Break(Rival::Wins),
+            State::Tentative if !rule(Rule::KillBeforeConfirm) => ControlFlow::Continue(()),
+            State::Tentative if self.swap(Site::Kill, other.w, rival, rival.killed()) => ControlFlow::Continue(()),
+            State::Tentative => ControlFlow::Break(Rival::Moved),
+        }
+    }
+
+    /// Opens the next tier if no other thread has since `top` was read. False if there is none.
+    fn open_tier(&self, top: u64) -> bool {
+        let open = (top & TOP_TIERS) as usize;
+        if open >= self.cells.count {
+            return false;
+        }
+        self.change_top(top, open as u64 + 1, !self.cells.presized);
+        true
+    }
+
+    /// Puts another number of tiers or another order of looking in force. A failure means that another thread was faster.
+    fn change_top(&self, top: u64, open: u64, older_first: bool) {
+        let changed = self.top_word(open, older_first) | (top & TOP_COLLECTIVE);
+        // AcqRel: pairs with `TopLoad` after the fence of a settler.
+        let success = order(Site::TopOpen, Ordering::AcqRel);
+        let _ = self
+            .header()
+            .hot
+            .top
+            .compare_exchange(top, changed, success, Ordering::Relaxed);
+    }
+
+    /// The word `top` without the flag of the collective cells.
+    pub(super) fn top_word(&self, open: u64, older_first: bool) -> u64 {
+        let (first, second) = match open {
+            // Behind a tier that was made large enough there is hardly anything.
+            _ if self.cells.presized => (0, 0),
+            1 => (0, 0),
+            // The second carries plus 1.
+            _ if older_first => (open - 2, open),
+            _ => (open - 1, open - 1),
+        };
+        let flag = if older_first && !self.cells.presized {
+            TOP_OLDER_FIRST
+        } else {
+            0
+        };
+        open | flag | (first << TOP_FIRST_SHIFT) | (second << TOP_SECOND_SHIFT)
+    }
+}
+
+/// Who settles a TENTATIVE cell.
+struct Settler<'a> {
+    terms: &'a Terms,
+    /// The time that the charge in the cell starts at: its owner knows it.
+    start: Option<u64>,
+}
+
+enum Rival {
+    /// The other cell is the key's.
+    Wins,
+    /// The other cell changed between two looks.
+    Moved,
+}
+
+/// Raises a time word to `now`, if that is later or nothing was set.
+pub(super) fn raise(word: &AtomicU64, now: u64) {
+    let mut known = word.load(order(Site::FloorLoad, Ordering::Acquire));
+    while known & TIME_SET == 0 || time::ahead(now, known & time::MASK) > 0 {
+        // AcqRel: pairs with `FloorLoad`.
+        match word.compare_exchange(
+            known,
+            now | TIME_SET,
+            order(Site::FloorRaise, Ordering::AcqRel),
+            order(Site::FloorLoad, Ordering::Acquire),
+        ) {
+            Ok(_) => return,
+            Err(other) => known = other,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The table: all that is lock-free, and the only place with unsafe table code.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`word`] | the word of a cell: its states, bit by bit |
+//! | [`line`] | four cells in 64 bytes |
+//! | [`geometry`] | which two lines of which tiers a key can be in |
+//! | [`header`] | what a table knows beside its cells |
+//! | [`memory`] | one mapping for all of it |
+//! | [`terms`] | limits and overrides, as deciders read them |
+//! | [`table`] | looking a key up and deciding on its cell |
+//! | [`insert`] | claim, publish, settle: how a key gets its one cell |
+//! | [`collective`] | what happens to keys that find no cell |
+//! | [`records`] | overrides and blocks: the writer's side |
+//! | [`survey`] | how full the table is |
+//!
+//! The protocol, rule by rule, with the interleaving that breaks without it: `docs/memory-ordering.md`.
+
+mod collective;
+mod geometry;
+mod header;
+mod insert;
+mod line;
+mod memory;
+#[cfg(ratelimit_loom)]
+mod models;
+mod records;
+mod survey;
+mod table;
+mod terms;
+mod word;
+
+pub(crate) use geometry::Geometry;
+pub use header::MAX_LIMITS;
+pub(crate) use header::OVERRIDE_LIMITS;
+#[cfg(ratelimit_loom)]
+pub use models::Stop;
+pub use survey::Survey;
+pub(crate) use table::{Asked, Place, Ruling, Table};
+pub use table::{Events, Overflow};
+pub(crate) use terms::Record;
+pub(crate) use word::Axis;
