@@ -1,0 +1,58 @@
+//! One rate limit over every thread of a service, decided in tens of nanoseconds inside the process.
+//!
+//! ```
+//! use ratelimit::Limiter;
+//!
+//! let limiter = Limiter::builder().limit("100/minute".parse()?).build()?;
+//! if limiter.is_allowed("client-7") {
+//!     // serve the request
+//! }
+//! # Ok::<(), ratelimit::Error>(())
+//! ```
+//!
+//! # Limits
+//!
+//! A limit of `N` requests per window holds **on average**: a client that was idle may spend its whole burst at once and
+//! the refill after it, so up to `2 N` requests can be allowed within one window (users of other limiters report that as a
+//! bug). If at most `N` are to pass in *any* window, say so: `"100/minute strict"`. A smaller burst, as in
+//! `"100/minute burst 20"`, lies in between.
+//!
+//! The rule is GCRA, a leaky bucket kept as one time per client: exact, with no edge between windows, and without timers.
+//! See [`Limit`] for the text form and [`Decision`] for the answer.
+//!
+//! # What is guaranteed
+//!
+//! - A decision takes no lock and allocates nothing. A denial writes nothing; an admission is one compare-and-swap.
+//! - Under any number of threads a key is admitted exactly as often as one thread would admit it, never more.
+//! - A client with debt is never evicted to make room for another. If the table is full (see [`Builder::max_keys`]),
+//!   clients that find no place are denied too often rather than allowed too often, and [`Stats::overflowed`] counts them.
+//! - A denial is a value. Misuse is an error with a sentence that says what to do, and a stable [code](Error::code).
+//!
+//! # Features
+//!
+//! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
+//!
+//! In every build: [`headers`], decisions as the texts of HTTP header fields.
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod error;
+pub mod headers;
+mod key;
+mod limiter;
+mod prometheus;
+#[cfg(feature = "tower")]
+pub mod tower;
+
+pub use builder::Builder;
+pub use error::Error;
+pub use key::{ClientKey, Key};
+pub use limiter::Limiter;
+pub use ratelimit_core::{Clock, ManualClock, Overflow, Stats, Survey};
+pub use ratelimit_model::{Decision, Limit, LimitError};
+
+/// The README's examples run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

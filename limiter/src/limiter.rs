@@ -1,0 +1,260 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ratelimit_core::{Engine, Stats};
+use ratelimit_model::{Decision, Limit};
+
+use crate::{Builder, ClientKey, Error, Key};
+
+/// Decides whether a client's request may go on.
+///
+/// A handle: clones share one table, and any number of threads may use it. Keys are bytes of any length; see [`Key`].
+///
+/// **Time.** Calls without a time use the limiter's own clock. Those whose name ends in `_at` take the time as a
+/// [`Duration`] since an origin of the caller's choice: zero is a legal time, and so is the time since the Unix epoch. Use
+/// one kind of time for one key. To mix them is safe but of little use: what a client has left to wait is carried from one
+/// kind to the other. Given times may come out of order by up to the client's own window (and a second); a time further
+/// back is taken as a clock that was set back, and the client then starts with a spent burst at that time, so that nobody
+/// is locked out for longer than his own window.
+#[derive(Clone)]
+pub struct Limiter {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Limiter {
+    /// Starts to make a limiter.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    // --- Deciding ------------------------------------------------------------------------------------------------
+
+    /// Whether one request of this client is allowed now. If so it is charged.
+    ///
+    /// Cost: a hash of the id, a reading of the clock, one or two lines of memory, and for an admission one
+    /// compare-and-swap. No lock, no allocation, no system call.
+    ///
+    /// ```
+    /// # let limiter = ratelimit::Limiter::builder().limit("2/minute".parse()?).build()?;
+    /// assert!(limiter.is_allowed("client-7"));
+    /// assert!(limiter.is_allowed(b"client-7"));
+    /// assert!(!limiter.is_allowed(&String::from("client-7")));
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    #[inline]
+    #[must_use = "a request that is not allowed should be turned away"]
+    pub fn is_allowed<K: Key + ?Sized>(&self, key: &K) -> bool {
+        self.engine.is_allowed(key.fingerprint(&self.engine))
+    }
+
+    /// Decides one request now and charges it if it is allowed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let limiter = ratelimit::Limiter::builder().limit("2/minute".parse()?).build()?;
+    /// let decision = limiter.check("client-7");
+    /// assert!(decision.allowed);
+    /// assert_eq!((decision.limit, decision.remaining, decision.retry_after), (2, 1, Duration::ZERO));
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    #[inline]
+    pub fn check<K: Key + ?Sized>(&self, key: &K) -> Decision {
+        self.check_n(key, 1)
+    }
+
+    /// Decides a request that costs as much as `cost` ordinary ones: all of it is allowed and charged, or nothing.
+    ///
+    /// A cost of 0 is always allowed and charges nothing. A cost above the burst is never allowed, and `retry_after` is
+    /// then [`Decision::NEVER`].
+    #[inline]
+    pub fn check_n<K: Key + ?Sized>(&self, key: &K, cost: u64) -> Decision {
+        self.engine.check(key.fingerprint(&self.engine), cost, None)
+    }
+
+    /// Decides a request at a given time. See [Time](Limiter) above.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let limiter = ratelimit::Limiter::builder().limit("1/s".parse()?).build()?;
+    /// assert!(limiter.check_at("client-7", 1, Duration::ZERO).allowed);
+    /// let denied = limiter.check_at("client-7", 1, Duration::from_millis(400));
+    /// assert_eq!(denied.retry_after, Duration::from_millis(600));
+    /// assert!(limiter.check_at("client-7", 1, Duration::from_secs(1)).allowed);
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    #[inline]
+    pub fn check_at<K: Key + ?Sized>(&self, key: &K, cost: u64, now: Duration) -> Decision {
+        self.engine.check(key.fingerprint(&self.engine), cost, Some(now))
+    }
+
+    /// Decides one request of each key, in order, with one reading of the clock for up to 4,096 keys.
+    ///
+    /// Keys are hashed and their lines brought near 16 at a time, so that with many clients a decision costs a third of a
+    /// single call.
+    ///
+    /// Errors: `keys` and `decisions` differ in length; nothing is decided then.
+    ///
+    /// ```
+    /// # use ratelimit::Decision;
+    /// # let limiter = ratelimit::Limiter::builder().limit("2/minute".parse()?).build()?;
+    /// let keys = ["a", "b", "a", "a"];
+    /// let mut decisions = [Decision::default(); 4];
+    /// limiter.check_many(&keys, &mut decisions)?;
+    /// assert_eq!(decisions.map(|decision| decision.allowed), [true, true, true, false]);
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    pub fn check_many<K: Key>(&self, keys: &[K], decisions: &mut [Decision]) -> Result<(), Error> {
+        Ok(self
+            .engine
+            .check_many(keys, None, None, decisions, |key| key.fingerprint(&self.engine))?)
+    }
+
+    /// As [`check_many`](Limiter::check_many), with a cost for each key.
+    ///
+    /// Errors: the slices differ in length; nothing is decided then.
+    pub fn check_many_n<K: Key>(&self, keys: &[K], costs: &[u64], decisions: &mut [Decision]) -> Result<(), Error> {
+        Ok(self
+            .engine
+            .check_many(keys, Some(costs), None, decisions, |key| key.fingerprint(&self.engine))?)
+    }
+
+    /// As [`check_many`](Limiter::check_many), at a given time.
+    ///
+    /// Errors: `keys` and `decisions` differ in length; nothing is decided then.
+    pub fn check_many_at<K: Key>(&self, keys: &[K], decisions: &mut [Decision], now: Duration) -> Result<(), Error> {
+        Ok(self
+            .engine
+            .check_many(keys, None, Some(now), decisions, |key| key.fingerprint(&self.engine))?)
+    }
+
+    /// As [`check_many`](Limiter::check_many), for those who only want to know whether: faster, since nothing else is
+    /// worked out.
+    ///
+    /// Errors: `keys` and `allowed` differ in length; nothing is decided then.
+    pub fn allowed_many<K: Key>(&self, keys: &[K], allowed: &mut [bool]) -> Result<(), Error> {
+        Ok(self
+            .engine
+            .allowed_many(keys, allowed, |key| key.fingerprint(&self.engine))?)
+    }
+
+    // --- Looking, giving back, forgetting ------------------------------------------------------------------------
+
+    /// What [`check`](Limiter::check) would say now. Charges nothing and writes nothing.
+    #[must_use]
+    pub fn peek<K: Key + ?Sized>(&self, key: &K) -> Decision {
+        self.peek_n(key, 1)
+    }
+
+    /// What [`check_n`](Limiter::check_n) would say now.
+    #[must_use]
+    pub fn peek_n<K: Key + ?Sized>(&self, key: &K, cost: u64) -> Decision {
+        self.engine.peek(key.fingerprint(&self.engine), cost, None)
+    }
+
+    /// What [`check_at`](Limiter::check_at) would say.
+    #[must_use]
+    pub fn peek_at<K: Key + ?Sized>(&self, key: &K, cost: u64, now: Duration) -> Decision {
+        self.engine.peek(key.fingerprint(&self.engine), cost, Some(now))
+    }
+
+    /// Gives `cost` requests back, for instance because what they asked for failed. A client never has more than its full
+    /// burst.
+    pub fn refund<K: Key + ?Sized>(&self, key: &K, cost: u64) {
+        self.engine.refund(key.fingerprint(&self.engine), cost, None);
+    }
+
+    /// As [`refund`](Limiter::refund), at a given time.
+    pub fn refund_at<K: Key + ?Sized>(&self, key: &K, cost: u64, now: Duration) {
+        self.engine.refund(key.fingerprint(&self.engine), cost, Some(now));
+    }
+
+    /// Forgets what the client has spent and lifts its block. A limit of its own stays.
+    pub fn reset<K: Key + ?Sized>(&self, key: &K) {
+        self.engine.reset(key.fingerprint(&self.engine), None);
+    }
+
+    /// As [`reset`](Limiter::reset), for a client that is decided at given times.
+    pub fn reset_at<K: Key + ?Sized>(&self, key: &K, now: Duration) {
+        self.engine.reset(key.fingerprint(&self.engine), Some(now));
+    }
+
+    /// Denies every request of the client for a while, by the limiter's own clock. Zero lifts the block. The longest block
+    /// is 208 days.
+    ///
+    /// Errors: there is no room for another block.
+    pub fn block<K: Key + ?Sized>(&self, key: &K, duration: Duration) -> Result<(), Error> {
+        Ok(self.engine.block(key.fingerprint(&self.engine), duration)?)
+    }
+
+    // --- Limits --------------------------------------------------------------------------------------------------
+
+    /// The limits in force, in the order in which they were given.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Limit> {
+        self.engine.limits()
+    }
+
+    /// Puts another limit in force, while decisions run. Each client keeps the share of its burst that it has spent.
+    ///
+    /// Errors: a limit that makes no sense, or this limiter has several limits (see [`set_limits`](Limiter::set_limits)).
+    pub fn set_limit(&self, limit: Limit) -> Result<(), Error> {
+        self.set_limits(&[limit])
+    }
+
+    /// Puts other limits in force, one for each that the limiter has, in the same order.
+    ///
+    /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
+    pub fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
+        Ok(self.engine.set_limits(limits)?)
+    }
+
+    /// Gives a client a limit of its own, in place of all the limiter's limits; `None` takes it away again. The client
+    /// keeps the share of its burst that it has spent.
+    ///
+    /// Errors: a limit that makes no sense, or no room for another override; the client stays under the limit it had.
+    pub fn set_override<K: Key + ?Sized>(&self, key: &K, limit: Option<Limit>) -> Result<(), Error> {
+        Ok(self.engine.set_override(key.fingerprint(&self.engine), limit)?)
+    }
+
+    /// Takes all clients' own limits away. Cost: work in proportion to their number.
+    pub fn clear_overrides(&self) {
+        self.engine.clear_overrides();
+    }
+
+    // --- The rest ------------------------------------------------------------------------------------------------
+
+    /// Hashes an id once, to be used often.
+    #[inline]
+    #[must_use]
+    pub fn key<K: Key + ?Sized>(&self, key: &K) -> ClientKey {
+        ClientKey(key.fingerprint(&self.engine))
+    }
+
+    /// What was done and how full the table is. Cost: bounded, whatever the size of the table.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// The same as text for Prometheus, in its exposition format 0.0.4.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        crate::prometheus::text(&self.stats())
+    }
+
+    /// Makes the table's memory read-only: the proof that a denial writes nothing.
+    #[cfg(unix)]
+    #[doc(hidden)]
+    pub fn write_protect(&self) -> std::io::Result<()> {
+        self.engine.write_protect()
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter")
+            .field("limits", &self.limits())
+            .finish_non_exhaustive()
+    }
+}
