@@ -1,0 +1,285 @@
+//! Breaks one thing of the protocol at a time: a model must then fail, or it is said here why none does.
+
+use crate::harness::*;
+use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering;
+
+/// All models of all files.
+pub fn models() -> impl Iterator<Item = &'static Model> {
+    [
+        crate::last_token::MODELS,
+        crate::help::MODELS,
+        crate::insert::MODELS,
+        crate::recycle::MODELS,
+        crate::tiers::MODELS,
+        crate::stopped::MODELS,
+        crate::denial::MODELS,
+        crate::backwards::MODELS,
+        crate::collective::MODELS,
+        crate::refund::MODELS,
+        crate::limit_change::MODELS,
+        crate::overrides::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Lists every variant of an enum. Without a wildcard in the match: who adds a variant has to add it here.
+macro_rules! every {
+    ($name:ident: $type:ident [$($variant:ident),* $(,)?]) => {
+        const $name: &[$type] = &[$($type::$variant),*];
+        const _: fn($type) = |variant| match variant {
+            $($type::$variant => (),)*
+        };
+    };
+}
+
+every!(RULES: Rule [
+    SettleFence, HelperFence, TopAgain, KillBeforeConfirm, VersionOnClaim, OwnerComparesVersion, OwnerAcceptsHelp,
+    ExpiredLiveCounts, KeyAgain, Floor, FloorAgain, CollectiveSecondLook, CollectiveBeforeConfirm, DenialAgain, LowerWins,
+    LimitAgain, GenerationInWord, RecordAgain, RemovalInSteps, RemovalMovesWord, RecordBeforeConfirm,
+]);
+
+every!(SITES: Site [
+    KeyScan, WordLoad, KeyAgain, DenialAgain, Charge, ClaimScan, Claim, KeyStore, Publish, SettleFence, Kill, Confirm,
+    Outcome, TopLoad, TopOpen, FloorLoad, FloorRaise, CollectiveFlag, CollectiveLoad, CollectiveCharge, CollectiveFence,
+    LimitLoad, LimitWords, LimitAgain, LimitStore, LimitPublish, Translate, Refund, RecordsLoad, RecordLoad, RecordStore,
+    RemovalFence,
+]);
+
+/// The order of a site in the code.
+fn order_of(site: Site) -> Ordering {
+    match site {
+        Site::KeyScan
+        | Site::WordLoad
+        | Site::KeyAgain
+        | Site::DenialAgain
+        | Site::ClaimScan
+        | Site::Outcome
+        | Site::TopLoad
+        | Site::FloorLoad
+        | Site::CollectiveLoad
+        | Site::LimitLoad
+        | Site::LimitWords
+        | Site::RecordsLoad
+        | Site::RecordLoad => Acquire,
+        Site::KeyStore | Site::LimitStore | Site::LimitPublish | Site::RecordStore => Release,
+        Site::Charge
+        | Site::Claim
+        | Site::Publish
+        | Site::Kill
+        | Site::Confirm
+        | Site::TopOpen
+        | Site::FloorRaise
+        | Site::CollectiveFlag
+        | Site::CollectiveCharge
+        | Site::Translate
+        | Site::Refund => AcqRel,
+        Site::SettleFence | Site::CollectiveFence | Site::RemovalFence => SeqCst,
+        Site::LimitAgain => Relaxed,
+    }
+}
+
+/// The orders below one; a fence cannot be relaxed.
+fn weaker(order: Ordering) -> &'static [Ordering] {
+    match order {
+        SeqCst => &[AcqRel, Acquire, Release],
+        AcqRel => &[Acquire, Release, Relaxed],
+        Acquire | Release => &[Relaxed],
+        _ => &[],
+    }
+}
+
+/// Every mutant.
+fn mutants() -> Vec<Mutant> {
+    let rules = RULES.iter().map(|&rule| Mutant::Without(rule));
+    let sites = SITES.iter().flat_map(|&site| {
+        weaker(order_of(site))
+            .iter()
+            .map(move |&weak| Mutant::Weaken(site, weak))
+    });
+    rules.chain(sites).collect()
+}
+
+/// What is known of a mutant.
+enum Verdict {
+    /// This model fails within so many thousand executions of its quick run.
+    Fails(&'static str, usize),
+    /// No model fails.
+    Holds(&'static str),
+}
+use Verdict::{Fails, Holds};
+
+const BY_CAS: &str = "the compare-and-swap succeeds only on the word that an Acquire load has just read";
+const BY_SEQUENCE: &str =
+    "a compare-and-swap of any order carries on the release sequence of the cell's Publish or Translate";
+const BY_FENCE: &str = "only its value matters, and the SeqCst fences on both sides see to that";
+const BY_CLAIM: &str = "whoever has to see the floor sees the claim that followed it, and Claim releases";
+
+/// No wildcard: who adds a rule has to say which model it needs.
+fn without(rule: Rule) -> Verdict {
+    match rule {
+        Rule::SettleFence => Fails("insert::free_cells", 5),
+        Rule::HelperFence => Fails("stopped::beside_after_publish", 5),
+        Rule::TopAgain => Fails("tiers::old_top", 10),
+        Rule::KillBeforeConfirm => Fails("insert::free_cells", 5),
+        Rule::VersionOnClaim => Fails("recycle::own_again", 20),
+        Rule::OwnerComparesVersion => Fails("recycle::own_again", 20),
+        Rule::OwnerAcceptsHelp => Fails("help::one_cell", 5),
+        Rule::ExpiredLiveCounts => Fails("insert::free_cells", 5),
+        Rule::KeyAgain => Fails("recycle::stalled_updater", 5),
+        Rule::Floor => Fails("backwards::over_a_recycle", 10),
+        Rule::FloorAgain => Fails("backwards::sleeping_inserter", 5),
+        Rule::CollectiveSecondLook => Fails("collective::against_own_cell", 10),
+        Rule::CollectiveBeforeConfirm => Fails("collective::late_helper", 5),
+        Rule::DenialAgain => Holds("a denial is right at the time of the first reading, which lies within the request"),
+        Rule::LowerWins => Holds("safe without it; but two threads may then give way to each other for ever"),
+        Rule::LimitAgain => Fails("limit_change::share_is_kept", 5),
+        Rule::GenerationInWord => Fails("limit_change::share_is_kept", 5),
+        Rule::RecordAgain => Fails("overrides::clear", 5),
+        Rule::RemovalInSteps => Fails("overrides::clear", 5),
+        Rule::RemovalMovesWord => Fails("overrides::set_and_clear", 5),
+        Rule::RecordBeforeConfirm => Fails("overrides::clear_against_insert", 5),
+    }
+}
+
+/// No wildcard over sites: who adds one has to say which model needs its order.
+fn weakened(site: Site, weak: Ordering) -> Verdict {
+    match site {
+        Site::KeyScan => Fails("backwards::unseen_cell", 20),
+        Site::WordLoad => Fails("recycle::stalled_updater", 5),
+        Site::KeyAgain => Holds("a changed key is read again, with Acquire, by whoever then settles"),
+        Site::DenialAgain => Holds("as the rule of the same name"),
+        Site::Charge if weak == Release => Holds(BY_CAS),
+        Site::Charge => Holds(BY_SEQUENCE),
+        Site::ClaimScan => Holds("KeyScan and WordLoad of the same cell come before or after it"),
+        Site::Claim if weak == Release => Holds(BY_CAS),
+        Site::Claim => Fails("backwards::over_a_recycle", 10),
+        Site::KeyStore => Fails("stopped::expired", 5),
+        Site::Publish if weak == Release => Holds(BY_CAS),
+        Site::Publish => Fails("stopped::expired", 5),
+        Site::SettleFence => Fails("insert::free_cells", 5),
+        Site::Kill if weak == Release => Holds(BY_CAS),
+        Site::Kill => Holds("nobody decides by a cell that is FREE"),
+        Site::Confirm if weak == Release => Holds(BY_CAS),
+        Site::Confirm => Holds(BY_SEQUENCE),
+        Site::Outcome => Holds("matters only after eight claims of the cell between two steps of its owner"),
+        Site::TopLoad => Holds(BY_FENCE),
+        Site::TopOpen => Holds(BY_FENCE),
+        Site::FloorLoad => Holds(BY_CLAIM),
+        Site::FloorRaise => Holds(BY_CLAIM),
+        Site::CollectiveFlag => Holds(BY_FENCE),
+        Site::CollectiveLoad => Holds(BY_FENCE),
+        Site::CollectiveCharge => Holds(BY_FENCE),
+        Site::CollectiveFence => Fails("collective::against_own_cell", 10),
+        Site::LimitLoad => Fails("limit_change::share_is_kept", 5),
+        Site::LimitWords => Fails("limit_change::torn_at_insert", 60),
+        Site::LimitAgain => Holds("it is Relaxed"),
+        Site::LimitStore => Fails("limit_change::torn_at_insert", 60),
+        Site::LimitPublish => Fails("limit_change::share_is_kept", 5),
+        Site::Translate if weak == Release => Holds(BY_CAS),
+        Site::Translate => Fails("limit_change::share_is_kept", 5),
+        Site::Refund if weak == Release => Holds(BY_CAS),
+        Site::Refund => Holds(BY_SEQUENCE),
+        Site::RecordsLoad => Holds("the record itself is read with Acquire; a thread that misses it comes before it"),
+        Site::RecordLoad => Fails("overrides::replace", 5),
+        Site::RecordStore => Fails("overrides::set", 5),
+        Site::RemovalFence => Fails("overrides::clear_against_insert", 5),
+    }
+}
+
+fn verdict(mutant: Mutant) -> Verdict {
+    match mutant {
+        Mutant::Without(rule) => without(rule),
+        Mutant::Weaken(site, weak) => weakened(site, weak),
+    }
+}
+
+/// Every mutant that a model is said to catch is caught by it.
+#[test]
+fn what_is_needed_is_needed() {
+    let mut missed = Vec::new();
+    for mutant in mutants() {
+        let Fails(name, thousands) = verdict(mutant) else {
+            continue;
+        };
+        let model = models()
+            .find(|model| model.name.ends_with(name))
+            .unwrap_or_else(|| panic!("no model is called {name}"));
+        let bound = Bound {
+            thousands,
+            ..model.quick
+        };
+        let outcome = with_mutant(Some(mutant), || explore(model.run, bound));
+        println!(
+            "| {mutant:?} | {name} | {} | {:.2} | {:?} |",
+            outcome.executions,
+            outcome.time.as_secs_f64(),
+            outcome.end
+        );
+        if !matches!(outcome.end, End::Violated(_)) {
+            missed.push(format!("{mutant:?} by {name}: {:?}", outcome.end));
+        }
+    }
+    assert!(missed.is_empty(), "not caught: {missed:#?}");
+}
+
+/// Every mutant that no model is said to catch is caught by none, as far as the quick runs go. Only in full runs.
+#[test]
+fn what_is_not_needed_is_not_needed() {
+    if !is_full() {
+        println!("only with RATELIMIT_LOOM=full");
+        return;
+    }
+    let mut caught = Vec::new();
+    for mutant in mutants() {
+        let Holds(why) = verdict(mutant) else {
+            continue;
+        };
+        let mut executions = 0;
+        for model in models() {
+            let outcome = with_mutant(Some(mutant), || explore(model.run, model.quick));
+            executions += outcome.executions;
+            if matches!(outcome.end, End::Violated(_) | End::Broken(_)) {
+                caught.push(format!("{mutant:?} by {}: {:?}", model.name, outcome.end));
+            }
+        }
+        println!("| {mutant:?} | none | {executions} | {why} |");
+    }
+    assert!(caught.is_empty(), "caught after all: {caught:#?}");
+}
+
+/// Says which model fails first for each mutant, and when: to fill in the table. `MUTANT` and `MODEL` choose by a part of the
+/// name, `THOUSANDS` bounds the executions of a model.
+#[test]
+#[ignore = "takes hours"]
+fn search() {
+    let wanted = |name: &str, value: &str| std::env::var(name).map_or(true, |part| value.contains(&part));
+    let thousands = std::env::var("THOUSANDS").map_or(20, |value| value.parse().expect("a number"));
+    for mutant in mutants() {
+        let name = format!("{mutant:?}");
+        if !wanted("MUTANT", &name) {
+            continue;
+        }
+        let mut found = Vec::new();
+        for model in models().filter(|model| wanted("MODEL", model.name)) {
+            let bound = Bound {
+                thousands,
+                ..model.quick
+            };
+            let outcome = with_mutant(Some(mutant), || explore(model.run, bound));
+            if let End::Violated(text) | End::Broken(text) = &outcome.end {
+                found.push(format!(
+                    "{} {} {:.1}s {text}",
+                    model.name,
+                    outcome.executions,
+                    outcome.time.as_secs_f64()
+                ));
+                if found.len() == 3 {
+                    break;
+                }
+            }
+        }
+        println!("@ {name}: {found:#?}");
+    }
+}
