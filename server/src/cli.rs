@@ -1,0 +1,64 @@
+//! The command line: subcommands, help and exit codes. What a subcommand does lives in its own module.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
+use crate::replay::{self, Ending, ReplayArgs};
+use crate::stop::Stop;
+
+/// Rate limits, tried out and run from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "ratelimit", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands. A further one is a variant here and a module beside [`replay`].
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Decides a real access log at its own timestamps, and says what each limit would have done
+    Replay(ReplayArgs),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    all done
+  1    a file, pipe or disk failed
+  2    the command line makes no sense
+  130  stopped by Ctrl-C or SIGTERM; what was read until then is reported";
+
+/// Runs the command line of this process and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let stop = Stop::new();
+    let mut stderr = io::stderr();
+    if let Err(error) = stop.listen() {
+        // Harmless: Ctrl-C then ends the process without a report. A closed stderr is no reason to give up either.
+        let _ = writeln!(stderr, "note: cannot listen for Ctrl-C ({error})");
+    }
+    ExitCode::from(run(&cli, &stop, &mut io::stdout().lock(), &mut stderr))
+}
+
+/// Runs a parsed command line: results go to `out`, everything else to `err`. Returns the exit code.
+pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let outcome = match &cli.command {
+        Command::Replay(args) => replay::run(args, stop, out, err, io::stderr().is_terminal()),
+    };
+    match outcome {
+        Ok(Ending::Complete) => EXIT_OK,
+        Ok(Ending::Interrupted) => EXIT_INTERRUPTED,
+        Err(failure) => {
+            if !matches!(failure, Failure::OutputClosed) {
+                // If stderr is gone too, the exit code is all we can still say.
+                let _ = writeln!(err, "error: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
