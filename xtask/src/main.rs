@@ -1,0 +1,44 @@
+//! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
+
+mod documents;
+mod steps;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The project's chores.
+
+Usage: cargo xtask CHORE
+
+  test       everything that must pass before a change lands: format, lints, tests, documentation, loom models
+  quick      the same without loom models and without the heavy tests
+  loom       the loom models, bounded as in `test`
+  loom-full  the loom models without bounds, and every weakened ordering: hours
+  full       the long campaigns: 10^8 decisions, 10^8 ids, 10 million sequences; see docs/testing.md
+  documents  checks that the documents name only files that exist
+  help       this text
+";
+
+fn main() -> ExitCode {
+    let chore = std::env::args().nth(1).unwrap_or_default();
+    let result = match chore.as_str() {
+        "test" => steps::test(),
+        "quick" => steps::quick(),
+        "loom" => steps::loom(false),
+        "loom-full" => steps::loom(true),
+        "full" => steps::full(),
+        "documents" => documents::check(),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("there is no chore \"{other}\": `cargo xtask help` lists them")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}

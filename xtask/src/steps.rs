@@ -1,0 +1,146 @@
+//! The commands behind the chores, one after the other, each with its time.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    // The manifest of this crate lies one folder below it.
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn run(what: &str, command: &mut Command) -> Result<(), String> {
+    eprintln!("\n== {what}");
+    let start = Instant::now();
+    let status = command
+        .status()
+        .map_err(|error| format!("{what} could not be started: {error}"))?;
+    if !status.success() {
+        return Err(format!("{what} failed ({status}); the command was {command:?}"));
+    }
+    eprintln!("== {what}: done in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn lints() -> Result<(), String> {
+    run("format", cargo().args(["fmt", "--all", "--check"]))?;
+    run(
+        "lints",
+        cargo().args([
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    run(
+        "documents",
+        Command::new(std::env::current_exe().map_err(|e| e.to_string())?).arg("documents"),
+    )
+}
+
+fn licences() -> Result<(), String> {
+    // Advisories need a database from the network, and are left to those who have one.
+    let installed = cargo()
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !installed {
+        eprintln!("\n== licences: skipped, since cargo-deny is not installed (cargo install cargo-deny)");
+        return Ok(());
+    }
+    run(
+        "licences",
+        cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]),
+    )
+}
+
+fn rustdoc() -> Result<(), String> {
+    run(
+        "documentation",
+        cargo()
+            .env("RUSTDOCFLAGS", "-D warnings")
+            .args(["doc", "--locked", "--no-deps", "--all-features"])
+            .args(["-p", "ratelimit-model", "-p", "ratelimit-core", "-p", "ratelimit"]),
+    )
+}
+
+/// All that must pass before a change lands.
+pub(crate) fn test() -> Result<(), String> {
+    lints()?;
+    licences()?;
+    rustdoc()?;
+    // In debug, where overflows panic; tests that count decisions by the million scale themselves down there.
+    run("tests", cargo().args(["test", "--locked", "--all-features"]))?;
+    run(
+        "tests, optimised",
+        cargo().args(["test", "--locked", "--all-features", "--release", "-p", "ratelimit"]),
+    )?;
+    run(
+        "the README's other command",
+        cargo().args([
+            "run",
+            "--locked",
+            "--release",
+            "-p",
+            "ratelimit-server",
+            "--",
+            "replay",
+            "--sample",
+        ]),
+    )?;
+    loom(false)
+}
+
+/// The quick part of it.
+pub(crate) fn quick() -> Result<(), String> {
+    lints()?;
+    run("tests", cargo().args(["test", "--locked", "--all-features"]))
+}
+
+/// The loom models. They are built with a cfg of their own into a folder of their own, so that neither build spoils the
+/// other.
+pub(crate) fn loom(full: bool) -> Result<(), String> {
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", "--cfg ratelimit_loom")
+        .env("CARGO_TARGET_DIR", root().join("target").join("loom"))
+        .args(["test", "--locked", "--release", "-p", "ratelimit-loom-tests"]);
+    if full {
+        command.env("RATELIMIT_LOOM", "full");
+    }
+    run("loom models", &mut command)
+}
+
+/// The long campaigns.
+pub(crate) fn full() -> Result<(), String> {
+    run(
+        "long campaigns",
+        cargo()
+            .env("RATELIMIT_FULL", "1")
+            .args([
+                "test",
+                "--locked",
+                "--all-features",
+                "--release",
+                "-p",
+                "ratelimit",
+                "--",
+                "--nocapture",
+            ])
+            .args(["--test-threads", "1"]),
+    )
+}
