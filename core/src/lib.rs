@@ -21,6 +21,7 @@ pub mod face;
 mod hash;
 #[cfg(not(ratelimit_loom))]
 mod override_limits;
+pub mod process;
 mod raw;
 mod sync;
 
