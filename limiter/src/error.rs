@@ -26,36 +26,61 @@ pub enum Error {
     Lengths(String),
     /// Policies for header fields do not fit: a name, their number, or a limit of theirs.
     Policy(PolicyError),
+    /// An option that does not exist, a value that it does not take, or options that contradict each other.
+    Option(String),
+    /// Something that this version, or this build of it, cannot do.
+    Unsupported(String),
 }
 
-impl Error {
-    /// The code of this error: the same number in every language.
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Error::Limit(_) => 1,
-            Error::LimitCount(_) => 2,
-            Error::MaxKeys(_) => 3,
-            Error::System(_) => 4,
-            Error::Full(_) => 5,
-            Error::Lengths(_) => 6,
-            Error::Policy(_) => 7,
-        }
-    }
+/// An error's code, its name, and what it means, for all languages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// The number: never given to another error.
+    pub code: u32,
+    /// The word.
+    pub name: &'static str,
+    /// What is wrong, in general; the error's own text says it in particular.
+    pub meaning: &'static str,
+}
 
-    /// The name of this error: the same word in every language.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Error::Limit(_) => "invalid_limit",
-            Error::LimitCount(_) => "limit_count",
-            Error::MaxKeys(_) => "max_keys",
-            Error::System(_) => "system",
-            Error::Full(_) => "full",
-            Error::Lengths(_) => "lengths",
-            Error::Policy(_) => "policy",
+/// The one table of errors: each variant's code, name and meaning.
+macro_rules! codes {
+    ($($pattern:pat => $code:literal $name:literal $meaning:literal)*) => {
+        /// Every error that there is, in the order of the codes. Each language compares its own list with this one.
+        pub const ERROR_CODES: &[ErrorCode] = &[
+            $(ErrorCode { code: $code, name: $name, meaning: $meaning },)*
+        ];
+
+        impl Error {
+            /// The code of this error: the same number in every language.
+            #[must_use]
+            pub const fn code(&self) -> u32 {
+                match self {
+                    $($pattern => $code,)*
+                }
+            }
+
+            /// The name of this error: the same word in every language.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $($pattern => $name,)*
+                }
+            }
         }
-    }
+    };
+}
+
+codes! {
+    Error::Limit(_) => 1 "invalid_limit" "a limit makes no sense, or its text is not a limit"
+    Error::LimitCount(_) => 2 "limit_count" "no limit, too many, or another number than are in force"
+    Error::MaxKeys(_) => 3 "max_keys" "max_keys is more than a table can address"
+    Error::System(_) => 4 "system" "the system gave no memory, or no randomness"
+    Error::Full(_) => 5 "full" "no room for another override or block"
+    Error::Lengths(_) => 6 "lengths" "lists that belong together differ in length"
+    Error::Policy(_) => 7 "policy" "policies for header fields do not fit"
+    Error::Option(_) => 8 "option" "an option that does not exist, has a wrong value, or contradicts another"
+    Error::Unsupported(_) => 9 "unsupported" "something that this version or build cannot do"
 }
 
 impl fmt::Display for Error {
@@ -67,7 +92,9 @@ impl fmt::Display for Error {
             | Error::MaxKeys(text)
             | Error::System(text)
             | Error::Full(text)
-            | Error::Lengths(text) => f.write_str(text),
+            | Error::Lengths(text)
+            | Error::Option(text)
+            | Error::Unsupported(text) => f.write_str(text),
         }
     }
 }
@@ -114,18 +141,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_has_its_own_code_and_name() {
-        let errors = [
-            Error::Limit(LimitError::ZeroRate),
-            Error::LimitCount(String::new()),
-            Error::MaxKeys(String::new()),
-            Error::System(String::new()),
-            Error::Full(String::new()),
-            Error::Lengths(String::new()),
-            Error::Policy(PolicyError::NoPolicy),
-        ];
-        let listed: Vec<_> = errors.iter().map(|error| (error.code(), error.name())).collect();
-        // Codes and names are promises to every language: they may be added to, never changed.
+    fn codes_and_names_are_promises() {
+        // To every language: they may be added to, never changed.
         let promised = [
             (1, "invalid_limit"),
             (2, "limit_count"),
@@ -134,7 +151,13 @@ mod tests {
             (5, "full"),
             (6, "lengths"),
             (7, "policy"),
+            (8, "option"),
+            (9, "unsupported"),
         ];
+        let listed: Vec<_> = ERROR_CODES.iter().map(|error| (error.code, error.name)).collect();
         assert_eq!(listed, promised);
+        let mut codes: Vec<_> = listed.iter().map(|(code, _)| code).collect();
+        codes.dedup();
+        assert_eq!(codes.len(), promised.len(), "a code is given twice");
     }
 }

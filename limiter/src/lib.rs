@@ -32,7 +32,7 @@
 //!
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
-//! In every build: [`headers`], decisions as the texts of HTTP header fields.
+//! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name.
 
 #![forbid(unsafe_code)]
 
@@ -41,16 +41,19 @@ mod error;
 pub mod headers;
 mod key;
 mod limiter;
+pub mod options;
 mod prometheus;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod wait;
 
 pub use builder::Builder;
-pub use error::Error;
+pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
 pub use limiter::Limiter;
 pub use ratelimit_core::{Clock, ManualClock, Overflow, Stats, Survey};
 pub use ratelimit_model::{Decision, Limit, LimitError};
+pub use wait::Wait;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]
