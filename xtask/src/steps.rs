@@ -62,6 +62,8 @@ fn licences() -> Result<(), String> {
         eprintln!("\n== licences: skipped, since cargo-deny is not installed (cargo install cargo-deny)");
         return Ok(());
     }
+    // It reads the manifests of all crates in the lock file, also of those that this platform does not build.
+    run("crates of all platforms", cargo().args(["fetch", "--locked"]))?;
     run(
         "licences",
         cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]),
