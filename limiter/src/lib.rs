@@ -59,3 +59,8 @@ pub use wait::Wait;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So do those for users of governor.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/migration/rust.md")]
+struct FromGovernor;
