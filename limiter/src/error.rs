@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 
 use ratelimit_core::EngineError;
@@ -30,6 +31,12 @@ pub enum Error {
     Option(String),
     /// Something that this version, or this build of it, cannot do.
     Unsupported(String),
+    /// An argument of a call that is of the wrong kind, or out of its range: a key, a cost or a time.
+    Argument(String),
+    /// The limiter was closed.
+    Closed,
+    /// A bug of this library, contained: the call did nothing more, and the process goes on.
+    Internal(String),
 }
 
 /// An error's code, its name, and what it means, for all languages.
@@ -81,6 +88,9 @@ codes! {
     Error::Policy(_) => 7 "policy" "policies for header fields do not fit"
     Error::Option(_) => 8 "option" "an option that does not exist, has a wrong value, or contradicts another"
     Error::Unsupported(_) => 9 "unsupported" "something that this version or build cannot do"
+    Error::Argument(_) => 10 "argument" "an argument of the wrong kind, or out of its range"
+    Error::Closed => 11 "closed" "the limiter was closed"
+    Error::Internal(_) => 12 "internal" "a bug of this library, contained"
 }
 
 impl fmt::Display for Error {
@@ -94,7 +104,12 @@ impl fmt::Display for Error {
             | Error::Full(text)
             | Error::Lengths(text)
             | Error::Option(text)
-            | Error::Unsupported(text) => f.write_str(text),
+            | Error::Unsupported(text)
+            | Error::Argument(text) => f.write_str(text),
+            Error::Closed => f.write_str("this limiter was closed: make a new one"),
+            Error::Internal(text) => {
+                write!(f, "a bug of ratelimit, please report it with this text: {text}")
+            }
         }
     }
 }
@@ -106,6 +121,17 @@ impl std::error::Error for Error {
             Error::Policy(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl Error {
+    /// What a caught panic is to the caller. `payload` is what `catch_unwind` gave.
+    #[must_use]
+    pub fn of_panic(payload: &(dyn Any + Send)) -> Self {
+        let text = (payload.downcast_ref::<&str>().copied())
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a panic without a text");
+        Error::Internal(text.to_owned())
     }
 }
 
@@ -141,6 +167,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_panic_keeps_its_text() {
+        for payload in [
+            Box::new("a word") as Box<dyn Any + Send>,
+            Box::new(String::from("a word")),
+        ] {
+            let error = Error::of_panic(&*payload);
+            assert_eq!(error.name(), "internal");
+            assert!(error.to_string().ends_with(": a word"), "{error}");
+        }
+        assert_eq!(Error::of_panic(&7).code(), 12);
+    }
+
+    #[test]
     fn codes_and_names_are_promises() {
         // To every language: they may be added to, never changed.
         let promised = [
@@ -153,6 +192,9 @@ mod tests {
             (7, "policy"),
             (8, "option"),
             (9, "unsupported"),
+            (10, "argument"),
+            (11, "closed"),
+            (12, "internal"),
         ];
         let listed: Vec<_> = ERROR_CODES.iter().map(|error| (error.code, error.name)).collect();
         assert_eq!(listed, promised);
