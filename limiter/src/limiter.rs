@@ -237,6 +237,13 @@ impl Limiter {
         self.engine.stats()
     }
 
+    /// The same numbers by name, for languages that show them as a map: `allowed`, `denied`, `live_keys` and so on, named
+    /// as in [`prometheus`](Limiter::prometheus) without the prefix and the `_total`.
+    #[must_use]
+    pub fn stats_by_name(&self) -> Vec<(&'static str, u64)> {
+        crate::prometheus::named(&self.stats()).collect()
+    }
+
     /// The same as text for Prometheus, in its exposition format 0.0.4.
     #[must_use]
     pub fn prometheus(&self) -> String {

@@ -69,6 +69,14 @@ const METRICS: [Metric; 14] = [
     ),
 ];
 
+/// The metrics without the prefix that all have and the ending of counters: for those who show statistics by name.
+pub(crate) fn named(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    METRICS.iter().map(|(name, _, _, value)| {
+        let name = name.strip_prefix("ratelimit_").unwrap_or(name);
+        (name.strip_suffix("_total").unwrap_or(name), value(stats))
+    })
+}
+
 pub(crate) fn text(stats: &Stats) -> String {
     let mut text = String::with_capacity(2_048);
     for (name, kind, help, value) in METRICS {
@@ -80,4 +88,27 @@ pub(crate) fn text(stats: &Stats) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Limiter;
+
+    #[test]
+    fn names_are_those_of_the_metrics_and_values_are_the_same() {
+        let limiter = Limiter::builder()
+            .limit("1/minute".parse().expect("a limit"))
+            .build()
+            .expect("a limiter");
+        assert!(limiter.is_allowed("a") && !limiter.is_allowed("a"));
+        let named = limiter.stats_by_name();
+        assert_eq!(named.len(), super::METRICS.len());
+        assert!(named.contains(&("allowed", 1)) && named.contains(&("denied", 1)) && named.contains(&("live_keys", 1)));
+        let text = limiter.prometheus();
+        for (name, value) in named {
+            let plain = format!("\nratelimit_{name} {value}\n");
+            let total = format!("\nratelimit_{name}_total {value}\n");
+            assert!(text.contains(&plain) || text.contains(&total), "{name} {value}: {text}");
+        }
+    }
 }
