@@ -319,6 +319,12 @@ impl Options {
         hand
     }
 
+    /// A clock that exists already, in place of the option `clock`: the way for a language whose users hold the hand of a
+    /// clock before they make limiters that obey it.
+    pub fn use_clock(&mut self, clock: Clock) {
+        self.clock = Some(clock);
+    }
+
     /// Makes the limiter. The options may be used again.
     ///
     /// Errors: no limit, options that contradict each other, and all that [`Builder::build`] refuses.

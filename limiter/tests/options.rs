@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ratelimit::options::{Dialect, OptionValue, Options, option_help};
-use ratelimit::{Error, Limit};
+use ratelimit::{Clock, Error, Limit};
 
 fn text(text: &str) -> OptionValue {
     OptionValue::Text(text.to_owned())
@@ -181,4 +181,17 @@ fn options_make_limiters_that_decide() {
         options.build().unwrap().is_allowed("a"),
         "another limiter of the same options"
     );
+}
+
+#[test]
+fn limiters_share_a_clock_that_exists_already() {
+    let (clock, hand) = Clock::manual();
+    let mut options = Options::new(Dialect::SnakeSeconds);
+    options.set("rate_limit", text("1/s")).unwrap();
+    options.use_clock(clock);
+    let (one, other) = (options.build().unwrap(), options.build().unwrap());
+    assert!(one.is_allowed("a") && !one.is_allowed("a"));
+    assert!(other.is_allowed("a") && !other.is_allowed("a"));
+    hand.advance(Duration::from_secs(1));
+    assert!(one.is_allowed("a") && other.is_allowed("a"));
 }
