@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const PLACES: usize = 64;
+/// The place of all threads that come after the others were given out.
+const SHARED: usize = PLACES - 1;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -30,7 +32,7 @@ thread_local! {
 #[cold]
 fn take_place() -> usize {
     // Relaxed: only the number matters. It is never given out again, so a place has one thread in its whole life.
-    let mine = NEXT.fetch_add(1, Ordering::Relaxed).min(PLACES - 1);
+    let mine = NEXT.fetch_add(1, Ordering::Relaxed).min(SHARED);
     MINE.set(mine);
     mine
 }
@@ -44,17 +46,34 @@ impl Counters {
 
     #[inline(always)]
     pub(crate) fn count(&self, allowed: bool) {
+        // One comparison tells a place of this thread's own from none yet and from the shared one.
+        match MINE.get() {
+            mine if mine < SHARED => self.count_at(mine, allowed),
+            _ => self.count_without_place(allowed),
+        }
+    }
+
+    #[inline(always)]
+    fn count_at(&self, mine: usize, allowed: bool) {
+        let count = &self.places[mine].counts[usize::from(allowed)];
+        // Relaxed: counters order nothing. The place is this thread's alone: no other adds to it between the load and the
+        // store.
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The first count of a thread, and every count of those that share a place.
+    #[cold]
+    #[inline(never)]
+    fn count_without_place(&self, allowed: bool) {
         let mine = match MINE.get() {
             usize::MAX => take_place(),
             mine => mine,
         };
-        let count = &self.places[mine % PLACES].counts[usize::from(allowed)];
-        // Relaxed: counters order nothing.
-        if mine < PLACES - 1 {
-            // The place is this thread's alone: no other adds to it between the load and the store.
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        if mine < SHARED {
+            self.count_at(mine, allowed);
         } else {
-            count.fetch_add(1, Ordering::Relaxed);
+            // Relaxed: counters order nothing.
+            self.places[SHARED].counts[usize::from(allowed)].fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -38,7 +38,9 @@ impl HashKey {
     }
 
     /// The fingerprint of an id of any length. Cost: about 10 ns for 24 bytes; no allocation.
-    #[inline]
+    // Never inlined: the hash takes every register there is, and what a decision keeps in them would go to the stack and
+    // back. The call costs less than that.
+    #[inline(never)]
     #[must_use]
     pub fn fingerprint(&self, id: &[u8]) -> Fingerprint {
         Fingerprint::new(self.hasher.hash(id))

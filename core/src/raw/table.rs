@@ -250,7 +250,7 @@ impl Table {
             return match gcra.decide(word.tat(), now, cost) {
                 Verdict::Allow(_) if cost == 0 => None,
                 Verdict::Allow(tat) => {
-                    let charge = Word::live(axis, charged, word, tat);
+                    let charge = word.with_tat(tat);
                     if self.swap(Site::Charge, cell.w, word, charge) {
                         ruling(true, tat)
                     } else {
@@ -325,7 +325,7 @@ impl Table {
         match terms.gcra.decide(tat, asked.now, asked.cost) {
             Verdict::Allow(_) if asked.cost == 0 => Some(Ruling::new(true, terms.gcra, tat, asked)),
             Verdict::Allow(tat) => {
-                let charged = Word::live(asked.axis, terms.charged, word, tat);
+                let charged = word.with_tat(tat);
                 // AcqRel: pairs with every other transition of this cell. It succeeds only on the word that was decided on,
                 // and a word names one state of one key (see `word`), so what was read of `k` and of the limit holds still.
                 self.swap(Site::Charge, cell.w, word, charged)
@@ -703,7 +703,7 @@ impl Table {
                     if time::ahead(word.tat(), asked.now) == 0 {
                         return;
                     }
-                    let lowered = Word::live(asked.axis, terms.charged, word, to(&terms.gcra, word.tat()));
+                    let lowered = word.with_tat(to(&terms.gcra, word.tat()));
                     // AcqRel: as `Charge`.
                     if self.swap(Site::Refund, cell.w, word, lowered) {
                         return;

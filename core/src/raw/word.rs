@@ -149,11 +149,19 @@ impl Word {
         (self.0 ^ other.0) & VERSION_MASK == 0
     }
 
+    /// The LIVE cell `self` with another TAT, under the terms and on the axis that it is under: after a charge or a refund.
+    #[inline]
+    pub(crate) fn with_tat(self, tat: u64) -> Self {
+        Word((self.0 & !time::MASK) | (tat & time::MASK))
+    }
+
     /// Whether this word is LIVE, and was charged on this axis and under this limit, so that its TAT can be decided on as it
     /// stands.
     #[inline]
     pub(crate) fn is_under(self, axis: Axis, charged: Charged) -> bool {
-        self.0 >> RULE_SHIFT == (Self::live(axis, charged, Word(0), 0).0 >> RULE_SHIFT)
+        // Shifted down before `charged` is added: with a constant axis that is one addition to the generation.
+        let head = (LIVE | (axis as u64) << AXIS_SHIFT) >> RULE_SHIFT;
+        self.0 >> RULE_SHIFT == head | charged.0
     }
 }
 
@@ -186,7 +194,10 @@ mod tests {
                 );
                 assert_eq!(live.charged().as_generation(), Some(generation % 4));
                 assert!(live.same_version(claimed) && live.is_under(axis, charged));
-                assert!(!live.is_under(axis, Charged::OVERRIDE));
+                assert!(!live.is_under(axis, Charged::OVERRIDE) && !word.is_under(axis, charged));
+                assert!(!live.is_under(axis, Charged::generation(generation + 1)));
+                assert_eq!(live.with_tat(7), Word::live(axis, charged, claimed, 7));
+                assert_eq!(live.with_tat(u64::MAX), live, "only the TAT changes");
             }
         }
         assert_eq!(Charged::OVERRIDE.as_generation(), None);
