@@ -287,6 +287,83 @@ fn files_that_cannot_be_read_or_written_exit_with_1() {
     }
 }
 
+/// A drawing over the log it was made from would destroy what cannot be made again.
+#[test]
+fn a_drawing_never_takes_the_place_of_a_log() {
+    let scratch = Scratch::new();
+    let log = scratch.file("a.log", small_log().as_bytes());
+    let other = scratch.file("b.log", small_log().as_bytes());
+    let hard = common::text(&scratch.path("hard.svg"));
+    std::fs::hard_link(&log, &hard).unwrap();
+    let mut names = vec![log.clone(), hard];
+    #[cfg(unix)]
+    {
+        let soft = common::text(&scratch.path("soft.svg"));
+        std::os::unix::fs::symlink(&log, &soft).unwrap();
+        names.push(soft);
+    }
+    for name in names {
+        let output = replay(&[&other, &log, "--limit", "1/s", "--plot", &name]);
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+        assert!(stderr(&output).contains("is the log"), "{name}: {output:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), small_log());
+    #[cfg(unix)]
+    {
+        let output = ratelimit()
+            .args(["replay", "-", "--plot", &log])
+            .stdin(std::fs::File::open(&log).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), small_log());
+    }
+}
+
+/// Where the drawing cannot go is told before an hour of reading; a disk that fills up later costs the drawing alone.
+#[test]
+fn a_drawing_that_fails_costs_nothing_else() {
+    let scratch = Scratch::new();
+    let log = scratch.file("a.log", small_log().as_bytes());
+    let bad = scratch.file("bad.log", b"no request\n");
+    let output = replay(&[&bad, "--limit", "1/s", "--plot", "/no/such/folder/a.svg"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        !stderr(&output).contains("malformed"),
+        "read before it failed: {output:?}"
+    );
+    if cfg!(target_os = "linux") {
+        let output = replay(&[&log, "--limit", "1/s", "--plot", "/dev/full"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stdout(&output).contains("Replayed 11 requests"), "{output:?}");
+    }
+    // An old drawing stays until there is a new one, and no empty file is left behind.
+    let (old, new) = (scratch.file("old.svg", b"old"), common::text(&scratch.path("new.svg")));
+    for plot in [&old, &new] {
+        let output = replay(&["/no/such.log", "--limit", "1/s", "--plot", plot]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    assert_eq!(std::fs::read(&old).unwrap(), b"old");
+    assert!(!std::path::Path::new(&new).exists());
+    // A shorter one leaves nothing of the longer one behind.
+    std::fs::write(&old, [b'x'; 1_000_000]).unwrap();
+    assert!(replay(&[&log, "--limit", "1/s", "--plot", &old]).status.success());
+    assert!(std::fs::read_to_string(&old).unwrap().trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn damaged_gzip_names_a_way_to_read_what_is_whole() {
+    let scratch = Scratch::new();
+    let whole = gzip(small_log().repeat(50).as_bytes());
+    let cut = scratch.file("cut.gz", &whole[..whole.len() / 2]);
+    let trailing = scratch.file("trailing.gz", &[&whole[..], b"more"].concat());
+    for log in [&cut, &trailing] {
+        let output = replay(&[log, "--limit", "1/s"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains("gzip -dc"), "{output:?}");
+    }
+}
+
 #[test]
 fn the_sample_needs_no_option() {
     let output = replay(&["--sample"]);

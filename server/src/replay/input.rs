@@ -96,11 +96,29 @@ fn unpacked(mut raw: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let packed = head.starts_with(GZIP);
     let whole = io::Cursor::new(head).chain(raw);
     if packed {
-        Ok(Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(
-            CHUNK, whole,
-        ))))
+        let whole = io::BufReader::with_capacity(CHUNK, whole);
+        Ok(Box::new(Gzip(MultiGzDecoder::new(whole))))
     } else {
         Ok(Box::new(whole))
+    }
+}
+
+/// Unpacks gzip; its errors say what to do.
+struct Gzip<R>(MultiGzDecoder<R>);
+
+impl<R: io::BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            InvalidData | InvalidInput | UnexpectedEof => io::Error::new(
+                error.kind(),
+                format!(
+                    "its gzip data is cut or damaged, or something follows it ({error}); unpack what is whole into a pipe, as \
+                     with gzip -dc, and read that with the argument -"
+                ),
+            ),
+            _ => error,
+        })
     }
 }
 

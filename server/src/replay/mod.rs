@@ -11,6 +11,7 @@
 //! Memory does not grow with the log: the sort has its budget, all counters have a bound, and each says so when it is met.
 
 pub mod args;
+pub mod drawing;
 pub mod engine;
 pub mod frequent;
 pub mod input;
@@ -27,13 +28,13 @@ pub mod tally;
 pub mod time;
 pub mod timeline;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 
 pub use args::ReplayArgs;
 
 use crate::failure::{Failure, output};
 use crate::stop::Stop;
+use drawing::Drawing;
 use input::{Event, Reader, Source};
 use keys::By;
 use line::{Line, Malformed};
@@ -77,6 +78,10 @@ pub fn run(
         progress.note(&format!("no --limit was given, so {} is tried", limits[0]));
     }
 
+    let drawing = match &args.plot {
+        Some(path) => Some(Drawing::open(path, &sources)?),
+        None => None,
+    };
     let gathered = gather(&sources, &args.by, Sorter::new(budget, &folder), stop, &mut progress)?;
     let axis = args
         .plot
@@ -107,20 +112,17 @@ pub fn run(
         },
     );
     notes(&report, requests, stopped, &mut progress);
-    if let Some(path) = &args.plot {
-        let drawn = File::create(path).and_then(|file| {
-            let mut file = BufWriter::new(file);
-            plot::draw(&tally, &report, &mut file)?;
-            file.flush()
-        });
-        drawn.map_err(|error| Failure::file("write the drawing to", path, &error))?;
-    }
     let written = if args.json {
         report.write_json(out)
     } else {
         report.write_text(out)
     };
-    written.and_then(|()| out.flush()).map_err(output)?;
+    let written = written.and_then(|()| out.flush()).map_err(output);
+    // The report first, and the drawing even if nobody reads the report: neither is lost by what happens to the other.
+    if let Some(drawing) = drawing {
+        drawing.fill(|file| plot::draw(&tally, &report, file))?;
+    }
+    written?;
     Ok(if interrupted {
         Ending::Interrupted
     } else {
