@@ -15,6 +15,8 @@ mod collective;
 #[cfg(ratelimit_loom)]
 mod denial;
 #[cfg(ratelimit_loom)]
+mod document;
+#[cfg(ratelimit_loom)]
 mod explorer;
 #[cfg(ratelimit_loom)]
 mod harness;

@@ -27,7 +27,7 @@ pub fn models() -> impl Iterator<Item = &'static Model> {
 /// Lists every variant of an enum. Without a wildcard in the match: who adds a variant has to add it here.
 macro_rules! every {
     ($name:ident: $type:ident [$($variant:ident),* $(,)?]) => {
-        const $name: &[$type] = &[$($type::$variant),*];
+        pub const $name: &[$type] = &[$($type::$variant),*];
         const _: fn($type) = |variant| match variant {
             $($type::$variant => (),)*
         };
@@ -48,7 +48,7 @@ every!(SITES: Site [
 ]);
 
 /// The order of a site in the code.
-fn order_of(site: Site) -> Ordering {
+pub fn order_of(site: Site) -> Ordering {
     match site {
         Site::KeyScan
         | Site::WordLoad
@@ -81,7 +81,7 @@ fn order_of(site: Site) -> Ordering {
 }
 
 /// The orders below one; a fence cannot be relaxed.
-fn weaker(order: Ordering) -> &'static [Ordering] {
+pub fn weaker(order: Ordering) -> &'static [Ordering] {
     match order {
         SeqCst => &[AcqRel, Acquire, Release],
         AcqRel => &[Acquire, Release, Relaxed],
@@ -102,7 +102,8 @@ fn mutants() -> Vec<Mutant> {
 }
 
 /// What is known of a mutant.
-enum Verdict {
+#[derive(PartialEq, Eq)]
+pub enum Verdict {
     /// This model fails within so many thousand executions of its quick run.
     Fails(&'static str, usize),
     /// No model fails.
@@ -188,11 +189,23 @@ fn weakened(site: Site, weak: Ordering) -> Verdict {
     }
 }
 
-fn verdict(mutant: Mutant) -> Verdict {
+pub fn verdict(mutant: Mutant) -> Verdict {
     match mutant {
         Mutant::Without(rule) => without(rule),
         Mutant::Weaken(site, weak) => weakened(site, weak),
     }
+}
+
+/// Explores the model of this name, with a mutant, as far as its verdict says.
+pub fn catch(mutant: Mutant, name: &str, thousands: usize) -> Outcome {
+    let model = models()
+        .find(|model| model.name.ends_with(name))
+        .unwrap_or_else(|| panic!("no model is called {name}"));
+    let bound = Bound {
+        thousands,
+        ..model.quick
+    };
+    with_mutant(Some(mutant), || explore(model.run, bound))
 }
 
 /// Every mutant that a model is said to catch is caught by it.
@@ -203,14 +216,7 @@ fn what_is_needed_is_needed() {
         let Fails(name, thousands) = verdict(mutant) else {
             continue;
         };
-        let model = models()
-            .find(|model| model.name.ends_with(name))
-            .unwrap_or_else(|| panic!("no model is called {name}"));
-        let bound = Bound {
-            thousands,
-            ..model.quick
-        };
-        let outcome = with_mutant(Some(mutant), || explore(model.run, bound));
+        let outcome = catch(mutant, name, thousands);
         println!(
             "| {mutant:?} | {name} | {} | {:.2} | {:?} |",
             outcome.executions,
