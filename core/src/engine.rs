@@ -1,6 +1,7 @@
 //! Table, clock, secret and limits in one: all that deciding needs, for ids that are already hashed.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::hash::{Fingerprint, HashKey};
+use crate::keeping::FirstUse;
 use crate::override_limits::OverrideLimits;
 use crate::raw::{Asked, Axis, Events, Geometry, MAX_LIMITS, Overflow, Place, Record, Ruling, Survey, Table};
 
@@ -69,11 +71,14 @@ struct Admin {
 
 /// Decides for ids that are already hashed.
 pub struct Engine {
-    table: Table,
-    hash_key: HashKey,
-    clock: Clock,
+    pub(crate) table: Table,
+    pub(crate) hash_key: HashKey,
+    pub(crate) clock: Clock,
     limits: usize,
-    counters: Counters,
+    pub(crate) counters: Counters,
+    /// What changes the table beside admissions.
+    pub(crate) changes: AtomicU64,
+    pub(crate) first_use: FirstUse,
     /// Held by those who change limits and overrides; no decision takes it.
     admin: Mutex<Admin>,
 }
@@ -109,6 +114,8 @@ impl Engine {
             clock: config.clock,
             limits: given,
             counters: Counters::new(),
+            changes: AtomicU64::new(0),
+            first_use: FirstUse::default(),
             admin: Mutex::new(Admin {
                 limits: config.limits,
                 override_limits: OverrideLimits::default(),
@@ -284,6 +291,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn decide_the_long_way(&self, client: Fingerprint, now: u64, axis: Axis, cost: u64) -> Decision {
+        if self.first_use.is_due() {
+            self.table.end_detour();
+            self.first_use.take();
+        }
         let asked = &Asked {
             now,
             axis,
@@ -376,6 +387,7 @@ impl Engine {
 
     /// Gives `cost` requests back, at a given time or else now. A bucket is never more than full.
     pub fn refund(&self, client: Fingerprint, cost: u64, now: Option<Duration>) {
+        let _changed = Changed(&self.changes);
         let asked = self.asked(cost, now);
         for limit in 0..self.limits_of(client) {
             self.table.refund(client, limit, &asked);
@@ -384,6 +396,7 @@ impl Engine {
 
     /// Forgets what a client has spent and lifts its block; an override stays.
     pub fn reset(&self, client: Fingerprint, now: Option<Duration>) {
+        let _changed = Changed(&self.changes);
         let asked = self.asked(1, now);
         for limit in 0..self.limits {
             self.table.reset(client, limit, &asked);
@@ -399,6 +412,7 @@ impl Engine {
     ///
     /// Errors: no room for another block.
     pub fn block(&self, client: Fingerprint, duration: Duration) -> Result<(), EngineError> {
+        let _changed = Changed(&self.changes);
         let _admin = self.admin();
         if duration.is_zero() {
             self.table.remove_record(client.of_block());
@@ -435,6 +449,7 @@ impl Engine {
         for limit in limits {
             limit.validate()?;
         }
+        let _changed = Changed(&self.changes);
         for (index, limit) in limits.iter().enumerate() {
             if admin.limits[index] != *limit {
                 self.table.set_limit(index, limit)?;
@@ -449,6 +464,7 @@ impl Engine {
     /// Errors: a limit that makes no sense, or no room; the client stays under the limit it had.
     pub fn set_override(&self, client: Fingerprint, limit: Option<Limit>) -> Result<(), EngineError> {
         let gcra = limit.as_ref().map(Gcra::new).transpose()?;
+        let _changed = Changed(&self.changes);
         let mut admin = self.admin();
         let asked = self.asked(1, None);
         let before = self.table.record(client).any_limit();
@@ -530,6 +546,16 @@ impl Engine {
     #[doc(hidden)]
     pub fn write_protect(&self) -> std::io::Result<()> {
         self.table.write_protect()
+    }
+}
+
+/// Counts a change that is no admission once it is made: counted before, it could be taken for one that a snapshot has.
+struct Changed<'a>(&'a AtomicU64);
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        // Relaxed: see `Engine::changes`.
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -123,7 +123,7 @@ impl ModelTable {
     /// The TATs of the LIVE cells of a client. Without a race there is at most one.
     #[must_use]
     pub fn live(&self, client: u64) -> Vec<u64> {
-        self.table.live_tats(Fingerprint::new(client).under_limit(0).bits())
+        self.table.live_tats(self.table.key(Fingerprint::new(client), 0))
     }
 
     /// How many cells of any client are TENTATIVE.

@@ -32,9 +32,23 @@ impl HashKey {
     ///
     /// Errors: the system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
+        Self::random_secret().map(Self::new)
+    }
+
+    /// 16 secret bytes from the operating system, for who has to keep them.
+    ///
+    /// Errors: the system has no randomness to give.
+    pub(crate) fn random_secret() -> Result<[u8; 16], getrandom::Error> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret)?;
-        Ok(Self::new(secret))
+        Ok(secret)
+    }
+
+    /// Says whether two keys are the same, and nothing else about them: what a keyed pseudo-random function makes of a text
+    /// that no client is called.
+    #[must_use]
+    pub fn check_value(&self) -> u64 {
+        self.hasher.hash(b"\0ratelimit: the check value of a key\0")
     }
 
     /// The fingerprint of an id of any length. Cost: about 10 ns for 24 bytes; no allocation.
@@ -53,7 +67,13 @@ impl fmt::Debug for HashKey {
     }
 }
 
-/// 64 bits that stand for one client, and for one of the limits that it is under.
+/// The low bits of a key that say which of several limits it is under.
+pub(crate) const LIMIT_BITS: u32 = 3;
+pub(crate) const LIMIT_MASK: u64 = (1 << LIMIT_BITS) - 1;
+// Every limit has a number of its own in these bits.
+const _: () = assert!(crate::raw::MAX_LIMITS <= 1 << LIMIT_BITS);
+
+/// 64 bits that stand for one client.
 ///
 /// Two of a million clients share a fingerprint with a probability of 3e-8; they then share a budget.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,15 +95,19 @@ impl Fingerprint {
         self.0
     }
 
-    /// The same client under another of the limiter's limits. The first keeps the fingerprint as it is.
+    /// The key of the client's cell under one of several limits, never 0. The low [`LIMIT_BITS`] say which limit, so that a
+    /// snapshot knows what a debt was charged under; the rest differs for each limit, so that the cells of one client do
+    /// not crowd the same two lines.
     #[inline]
     #[must_use]
-    pub(crate) fn under_limit(self, index: usize) -> Self {
-        // Multiplying by an odd number maps distinct fingerprints to distinct ones.
-        Fingerprint(
-            self.0
-                .wrapping_mul((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15 << 1) | 1),
-        )
+    pub(crate) fn among_limits(self, index: usize) -> u64 {
+        // Multiplying by an odd number maps distinct fingerprints to distinct ones. The first limit's keeps its bits, so that
+        // a table which gets a second limit still knows its clients.
+        let mixed = self
+            .0
+            .wrapping_mul((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15 << 1) | 1);
+        let key = (mixed & !LIMIT_MASK) | (index as u64 & LIMIT_MASK);
+        if key == 0 { 1 << LIMIT_BITS } else { key }
     }
 
     /// The record of a block of this client.
@@ -121,11 +145,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_limit_keeps_the_fingerprint_and_others_differ() {
+    fn keys_among_limits_say_which_limit_and_are_spread() {
+        for bits in [1, 7, 8, 0x1234_5678_9abc_def1, u64::MAX] {
+            let f = Fingerprint::new(bits);
+            for limit in 0..8 {
+                let key = f.among_limits(limit);
+                assert!(key != 0 && key & LIMIT_MASK == limit as u64, "{bits:x} under {limit}");
+            }
+        }
         let f = Fingerprint::new(0x1234_5678_9abc_def1);
-        let all: std::collections::HashSet<u64> = (0..8).map(|i| f.under_limit(i).bits()).collect();
-        assert_eq!(f.under_limit(0), f);
-        assert_eq!(all.len(), 8);
+        // What chooses lines: the high bits of both halves.
+        let lines: std::collections::HashSet<u64> = (0..8).map(|i| f.among_limits(i) & 0xff00_0000_ff00_0000).collect();
+        assert_eq!(lines.len(), 8, "the cells of one client crowd the same lines");
+        assert_eq!(f.among_limits(0), f.bits() & !LIMIT_MASK);
     }
 
     #[test]

@@ -20,9 +20,13 @@ mod error;
 pub mod face;
 mod hash;
 #[cfg(not(ratelimit_loom))]
+mod keeping;
+#[cfg(not(ratelimit_loom))]
 mod override_limits;
 pub mod process;
 mod raw;
+#[cfg(not(ratelimit_loom))]
+pub mod snapshot;
 mod sync;
 
 pub use clock::{Clock, ManualClock};

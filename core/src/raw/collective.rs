@@ -80,7 +80,7 @@ impl Table {
     }
 
     fn charge_collective(&self, client: Fingerprint, limit: usize, terms: &Terms, asked: &Asked<'_>) -> Option<Ruling> {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let top = &self.header().hot.top;
         if self.top() & TOP_COLLECTIVE == 0 {
             // AcqRel: set before the charge, so that who misses the charge after his fence has not missed the flag alone.

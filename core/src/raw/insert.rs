@@ -13,7 +13,7 @@ use super::header::{TIME_SET, TOP_COLLECTIVE, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, 
 use super::table::{Asked, Cell, Events, Ruling, Table};
 use super::terms::Terms;
 use super::word::{Charged, State, Word};
-use crate::hash::Fingerprint;
+use crate::hash::{Fingerprint, LIMIT_BITS};
 use crate::sync::{AtomicU64, Ordering, Rule, Site, fence, order, rule, spin};
 
 /// How often lines are searched again while a claim in them is under way, before they count as full.
@@ -25,7 +25,7 @@ impl Table {
         if !self.in_force(terms, client, limit) {
             return None;
         }
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let top = self.top();
         if asked.cost == 0 || asked.cost > terms.gcra.burst() {
             return Some(Ruling::new(asked.cost == 0, terms.gcra, asked.now, asked));
@@ -33,7 +33,8 @@ impl Table {
         for _ in 0..=RESCANS {
             let (place, claims_seen) = self.free_cell(key, top, asked);
             if let Some((cell, word, tier)) = place {
-                if key & 63 == 0 {
+                // Not the low bits: with several limits those say which.
+                if (key >> LIMIT_BITS) & 63 == 0 {
                     self.sample(tier, top);
                 }
                 return self.occupy(cell, word, client, limit, terms, asked);
@@ -132,7 +133,7 @@ impl Table {
         terms: &Terms,
         asked: &Asked<'_>,
     ) -> Option<Ruling> {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let cold = &self.header().cold;
         let from = self.not_before_floor(terms, asked);
         let start = self.not_before_collective(key, limit, terms, asked, from);
@@ -255,7 +256,7 @@ impl Table {
         asked: &Asked<'_>,
         settler: &Settler<'_>,
     ) -> bool {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let top_before = self.top();
         if rule(Rule::SettleFence) && (settler.start.is_some() || rule(Rule::HelperFence)) {
             // SeqCst: pairs with the same fence of every other owner or helper of this key, and with the one in
@@ -301,7 +302,7 @@ impl Table {
         settler: &Settler<'_>,
     ) -> bool {
         let terms = settler.terms;
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let (floor_holds, collective_holds) = match settler.start {
             Some(start) => {
                 let from = if rule(Rule::FloorAgain) {
@@ -377,7 +378,7 @@ impl Table {
     }
 
     /// Opens the next tier if no other thread has since `top` was read. False if there is none.
-    fn open_tier(&self, top: u64) -> bool {
+    pub(super) fn open_tier(&self, top: u64) -> bool {
         let open = (top & TOP_TIERS) as usize;
         if open >= self.cells.count {
             return false;

@@ -12,11 +12,14 @@
 //! | [`insert`] | claim, publish, settle: how a key gets its one cell |
 //! | [`collective`] | what happens to keys that find no cell |
 //! | [`records`] | overrides and blocks: the writer's side |
+//! | [`export`] | what snapshots are made of: all debts out, and back in |
 //! | [`survey`] | how full the table is |
 //!
 //! The protocol, rule by rule, with the interleaving that breaks without it: `docs/memory-ordering.md`.
 
 mod collective;
+#[cfg(not(ratelimit_loom))]
+mod export;
 mod geometry;
 mod header;
 mod insert;
@@ -30,6 +33,8 @@ mod table;
 mod terms;
 mod word;
 
+#[cfg(not(ratelimit_loom))]
+pub(crate) use export::{Debt, Told};
 pub(crate) use geometry::Geometry;
 pub use header::MAX_LIMITS;
 pub(crate) use header::OVERRIDE_LIMITS;

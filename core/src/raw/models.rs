@@ -26,7 +26,7 @@ impl Table {
 
     /// The first steps of an insert, as `occupy` makes them.
     pub(crate) fn insert_and_stop(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, stop: Stop) {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         let terms = self.terms(client, limit);
         let Some((cell, word, _)) = self.free_cell(key, self.top(), asked).0 else {
             return;

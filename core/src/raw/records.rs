@@ -137,7 +137,7 @@ impl Table {
         // SeqCst: pairs with the fence in `settle`. Either the cell that a thread gives to this client under the override is
         // found here, or that thread sees that the override ends.
         fence(order(Site::RemovalFence, Ordering::SeqCst));
-        let key = client.under_limit(0).bits();
+        let key = self.key(client, 0);
         loop {
             let terms = self.terms(client, 0);
             let (cell, word) = match self.find(key) {
@@ -207,7 +207,7 @@ impl Table {
     }
 
     /// Visits the places of one client's record, or all places.
-    fn each_record<'a, B>(
+    pub(super) fn each_record<'a, B>(
         &'a self,
         tiers: usize,
         key: Option<u64>,

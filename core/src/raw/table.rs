@@ -129,6 +129,8 @@ pub(crate) struct Table {
     #[cfg(ratelimit_loom)]
     pub(super) cells_per_line: usize,
     pub(super) overflow: Overflow,
+    /// Keys say in their low bits which limit they are under.
+    pub(super) several: bool,
     /// Whose claims these are, once processes share the table.
     pub(super) process: u32,
     /// Overrides ever set.
@@ -147,6 +149,7 @@ impl Table {
             #[cfg(ratelimit_loom)]
             cells_per_line: CELLS,
             overflow,
+            several: limits.len() > 1,
             process: 0,
             records_made: Counter::new(0),
             events: Events::default(),
@@ -178,6 +181,16 @@ impl Table {
         return self.cells_per_line;
         #[cfg(not(ratelimit_loom))]
         CELLS
+    }
+
+    /// The key of a client's cell under a limit. With one limit it is the whole fingerprint.
+    #[inline(always)]
+    pub(crate) fn key(&self, client: Fingerprint, limit: usize) -> u64 {
+        if self.several {
+            client.among_limits(limit)
+        } else {
+            client.bits()
+        }
     }
 
     /// Changes limit `index`. One thread at a time.
@@ -272,7 +285,7 @@ impl Table {
     /// Cost: no lock, guard or allocation. A denial writes nothing; an admission is one compare-and-swap.
     #[inline(never)]
     pub(crate) fn decide(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> Ruling {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         loop {
             let terms = self.terms(client, limit);
             if let Some(ruling) = match self.find(key) {
@@ -639,7 +652,7 @@ impl Table {
     }
 
     fn look(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, update: bool) -> Ruling {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         loop {
             let terms = self.terms(client, limit);
             let found = self.find(key);
@@ -686,7 +699,7 @@ impl Table {
     }
 
     fn lower(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, to: impl Fn(&Gcra, u64) -> u64) {
-        let key = client.under_limit(limit).bits();
+        let key = self.key(client, limit);
         loop {
             let terms = self.terms(client, limit);
             match self.find(key) {

@@ -1,0 +1,38 @@
+//! Snapshots: what is left of each debt, in a file that survives the process.
+//!
+//! The live table is memory. A snapshot is written beside it now and then, without stopping a decision, and read once, when a
+//! limiter is made. The promises: a crash costs at most one burst per key; no file locks a client out for longer than its own
+//! window; a damaged file is never believed and never fatal; a full disk changes no decision and harms no earlier snapshot.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`format`] | every byte of the file, drawn in `docs/snapshot-format.md` |
+//! | [`storage`] | the few things asked of a disk |
+//! | [`disk`] | a real one |
+//! | [`simulated`] | one that loses power, fills up and fails, for tests |
+//! | [`moment`] | when a snapshot was made, and how long ago that is |
+//! | [`key_file`] | the secret beside the snapshot |
+//! | [`write`] | from a table to a file |
+//! | [`restore`] | from a file to a table |
+
+mod disk;
+mod format;
+mod key_file;
+mod moment;
+mod restore;
+pub mod simulated;
+mod storage;
+mod write;
+
+pub use disk::{Disk, OpenError};
+pub use format::{
+    CHUNK_BYTES, ChunkHealth, Damage, Entry, FORMAT_VERSION, HEADER_BYTES, Header, Kind, LimitLine, Snapshot,
+    TRAILER_BYTES, Trailer,
+};
+pub use key_file::{KeyFileError, hash_key_of};
+pub use moment::Moment;
+pub(crate) use restore::{Found, find};
+pub use restore::{Outcome, Restore, RestoreRefused, Restored};
+pub use storage::{Step, Storage, StorageError, Temp, Which};
+pub use write::Written;
+pub(crate) use write::write;
