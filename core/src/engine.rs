@@ -14,6 +14,7 @@ use crate::hash::{Fingerprint, HashKey};
 use crate::keeping::FirstUse;
 use crate::override_limits::OverrideLimits;
 use crate::raw::{Asked, Axis, Events, Geometry, MAX_LIMITS, Overflow, Place, Record, Ruling, Survey, Table};
+use crate::snapshot::SnapshotStats;
 
 /// Keys that are hashed and brought near before the first of them is decided.
 const BATCH: usize = 16;
@@ -62,6 +63,8 @@ pub struct Stats {
     pub clock: &'static str,
     /// Whether the processor's counter was found wrong and the operating system's clock is used since.
     pub clock_fell_back: bool,
+    /// How the keeping of snapshots goes, if any are kept.
+    pub snapshot: Option<SnapshotStats>,
 }
 
 struct Admin {
@@ -538,6 +541,7 @@ impl Engine {
             table: self.table.survey(&self.asked(0, None)),
             clock: self.clock.source(),
             clock_fell_back: self.clock.fell_back(),
+            snapshot: None,
         }
     }
 

@@ -41,6 +41,41 @@ fn watch() {
 #[cfg(not(unix))]
 fn watch() {}
 
+/// Runs `start` with all signals blocked in this thread, so that a thread which it starts blocks them too, from its first
+/// instruction.
+pub fn without_signals<R>(start: impl FnOnce() -> R) -> R {
+    #[cfg(unix)]
+    let _restored_when_dropped = Blocked::new();
+    start()
+}
+
+/// Signals as they were before.
+#[cfg(unix)]
+struct Blocked(libc::sigset_t);
+
+#[cfg(unix)]
+impl Blocked {
+    fn new() -> Self {
+        // Safety: a signal set is plain numbers, for which zeros are valid; the calls get places for one each and write nothing
+        // else. The mask is this thread's own.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Blocked(before)
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // Safety: as in `new`; the set is one that the system gave.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::generation;

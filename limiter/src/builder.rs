@@ -1,8 +1,12 @@
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ratelimit_core::snapshot::Restore;
 use ratelimit_core::{Clock, Config, Engine, HashKey, Overflow};
 use ratelimit_model::Limit;
 
+use crate::keeper::Persist;
 use crate::{Error, Limiter};
 
 /// Makes a [`Limiter`]. Only a limit is needed.
@@ -26,6 +30,8 @@ pub struct Builder {
     hash_key: Option<HashKey>,
     clock: Option<Clock>,
     overflow: Overflow,
+    persist: Option<Persist>,
+    restore: Restore,
 }
 
 impl Builder {
@@ -65,13 +71,58 @@ impl Builder {
         self
     }
 
-    /// Makes the limiter. Starts no thread and opens no file.
+    /// Keeps what clients owe in a file, so that a limit outlives the process: written `every` so often in the background, and once
+    /// more when the limiter is closed or its last handle dropped; read by [`build`](Builder::build).
     ///
-    /// Errors: no limit or too many, a limit that makes no sense, a `max_keys` beyond what can be addressed, or no memory.
+    /// After a crash a client has at most one burst more than it should, and never waits longer than its own window. Nothing that
+    /// happens to the file or the disk changes a decision: failures are events (of the crate `tracing`), figures of
+    /// [`Stats::snapshot`](crate::Stats) and metrics. What is kept is 16 bytes for each client with debt, without its id, for this
+    /// user alone. Beside `path` lie `path.1` (the snapshot before), `path.key` (the secret, unless
+    /// [`hash_key`](Builder::hash_key) gives one) and `path.lock`.
+    ///
+    /// Overrides are configuration and are not kept: set them again after `build`. The thread starts with the first
+    /// decision; a forked child keeps deciding, and does not write.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("api.snapshot");
+    /// use ratelimit::Limiter;
+    /// use std::time::Duration;
+    ///
+    /// let limiter = Limiter::builder()
+    ///     .limit("100/minute".parse()?)
+    ///     .persist(path, Duration::from_secs(1))
+    ///     .build()?;
+    /// assert!(limiter.is_allowed("client-7"));
+    /// limiter.snapshot()?; // now, beside those written every second
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    pub fn persist(mut self, path: impl Into<PathBuf>, every: Duration) -> Self {
+        self.persist = Some(Persist {
+            path: path.into(),
+            every,
+        });
+        self
+    }
+
+    /// What to do about a snapshot that is damaged; [`Restore::WholeOnly`] if nothing is said. Without
+    /// [`persist`](Builder::persist) there is none, and nothing to do.
+    pub fn restore(mut self, restore: Restore) -> Self {
+        self.restore = restore;
+        self
+    }
+
+    /// Makes the limiter. Starts no thread, and opens no file unless snapshots are [kept](Builder::persist).
+    ///
+    /// Errors: no limit or too many, a limit that makes no sense, a `max_keys` beyond what can be addressed, or no memory; a
+    /// snapshot path that cannot be used or that another limiter uses, or no whole snapshot where one is required.
     pub fn build(self) -> Result<Limiter, Error> {
-        let hash_key = match self.hash_key {
-            Some(hash_key) => hash_key,
-            None => HashKey::random()
+        // Before the key: whoever holds the place may make it.
+        let disk = self.persist.as_ref().map(Persist::open).transpose()?;
+        let hash_key = match (self.hash_key, &self.persist) {
+            (Some(hash_key), _) => hash_key,
+            (None, Some(persist)) => persist.hash_key()?,
+            (None, None) => HashKey::random()
                 .map_err(|error| Error::System(format!("the system gave no randomness for the secret: {error}")))?,
         };
         let engine = Engine::new(Config {
@@ -81,8 +132,13 @@ impl Builder {
             clock: self.clock.unwrap_or_else(Clock::precise),
             overflow: self.overflow,
         })?;
-        Ok(Limiter {
-            engine: Arc::new(engine),
-        })
+        let (engine, keeper) = match (self.persist, disk) {
+            (Some(persist), Some(disk)) => {
+                let (engine, keeper) = persist.begin(disk, engine, self.restore)?;
+                (engine, Some(Arc::new(keeper)))
+            }
+            _ => (Arc::new(engine), None),
+        };
+        Ok(Limiter { engine, keeper })
     }
 }

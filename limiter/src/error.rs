@@ -2,6 +2,7 @@ use std::any::Any;
 use std::fmt;
 
 use ratelimit_core::EngineError;
+use ratelimit_core::snapshot::OpenError;
 use ratelimit_model::LimitError;
 
 use crate::headers::PolicyError;
@@ -37,6 +38,18 @@ pub enum Error {
     Closed,
     /// A bug of this library, contained: the call did nothing more, and the process goes on.
     Internal(String),
+    /// No snapshot can be kept there, or that often.
+    Persist(String),
+    /// Another limiter keeps its snapshot there.
+    SnapshotBusy(String),
+    /// A snapshot could not be written; the one before is as it was.
+    SnapshotWrite(String),
+    /// A whole snapshot was required, and there was none.
+    RestoreRequired(String),
+    /// A snapshot was asked of a limiter that keeps none.
+    NotPersistent(String),
+    /// A forked child was asked for what only its parent may do.
+    ForkedChild(String),
 }
 
 /// An error's code, its name, and what it means, for all languages.
@@ -91,6 +104,12 @@ codes! {
     Error::Argument(_) => 10 "argument" "an argument of the wrong kind, or out of its range"
     Error::Closed => 11 "closed" "the limiter was closed"
     Error::Internal(_) => 12 "internal" "a bug of this library, contained"
+    Error::Persist(_) => 20 "persist" "no snapshot can be kept there, or that often"
+    Error::SnapshotBusy(_) => 21 "snapshot_busy" "another limiter keeps its snapshot there"
+    Error::SnapshotWrite(_) => 22 "snapshot_write" "a snapshot could not be written; the one before is as it was"
+    Error::RestoreRequired(_) => 23 "restore_required" "a whole snapshot was required, and there was none"
+    Error::NotPersistent(_) => 24 "not_persistent" "a snapshot was asked of a limiter that keeps none"
+    Error::ForkedChild(_) => 25 "forked_child" "a forked child was asked for what only its parent may do"
 }
 
 impl fmt::Display for Error {
@@ -105,7 +124,13 @@ impl fmt::Display for Error {
             | Error::Lengths(text)
             | Error::Option(text)
             | Error::Unsupported(text)
-            | Error::Argument(text) => f.write_str(text),
+            | Error::Argument(text)
+            | Error::Persist(text)
+            | Error::SnapshotBusy(text)
+            | Error::SnapshotWrite(text)
+            | Error::RestoreRequired(text)
+            | Error::NotPersistent(text)
+            | Error::ForkedChild(text) => f.write_str(text),
             Error::Closed => f.write_str("this limiter was closed: make a new one"),
             Error::Internal(text) => {
                 write!(f, "a bug of ratelimit, please report it with this text: {text}")
@@ -162,6 +187,16 @@ impl From<EngineError> for Error {
     }
 }
 
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        match error {
+            OpenError::Busy { .. } => Error::SnapshotBusy(text),
+            _ => Error::Persist(text),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +230,12 @@ mod tests {
             (10, "argument"),
             (11, "closed"),
             (12, "internal"),
+            (20, "persist"),
+            (21, "snapshot_busy"),
+            (22, "snapshot_write"),
+            (23, "restore_required"),
+            (24, "not_persistent"),
+            (25, "forked_child"),
         ];
         let listed: Vec<_> = ERROR_CODES.iter().map(|error| (error.code, error.name)).collect();
         assert_eq!(listed, promised);

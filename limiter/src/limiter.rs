@@ -5,6 +5,7 @@ use std::time::Duration;
 use ratelimit_core::{Engine, Stats};
 use ratelimit_model::{Decision, Limit};
 
+use crate::keeper::Keeper;
 use crate::{Builder, ClientKey, Error, Key};
 
 /// Decides whether a client's request may go on.
@@ -20,6 +21,7 @@ use crate::{Builder, ClientKey, Error, Key};
 #[derive(Clone)]
 pub struct Limiter {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) keeper: Option<Arc<Keeper>>,
 }
 
 impl Limiter {
@@ -234,7 +236,30 @@ impl Limiter {
     /// What was done and how full the table is. Cost: bounded, whatever the size of the table.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        let mut stats = self.engine.stats();
+        stats.snapshot = self.keeper.as_ref().map(|keeper| keeper.stats());
+        stats
+    }
+
+    /// Writes a snapshot now, and returns when it is durable. Decisions go on meanwhile.
+    ///
+    /// Errors: the disk failed (the snapshot before is as it was, and the next is tried as ever), the limiter
+    /// [keeps](Builder::persist) no snapshot or was closed, or this is a forked child of the process that made it.
+    pub fn snapshot(&self) -> Result<(), Error> {
+        match &self.keeper {
+            Some(keeper) => keeper.write(),
+            None => Err(Error::NotPersistent(
+                "this limiter keeps no snapshot: make it with persist(path, period)".to_owned(),
+            )),
+        }
+    }
+
+    /// Writes a last snapshot, if snapshots are [kept](Builder::persist) and anything changed, and gives its place to others. For
+    /// all clones of this handle; dropping the last does the same. Decisions go on from memory.
+    ///
+    /// Errors: the disk failed; the snapshot before is as it was.
+    pub fn close(&self) -> Result<(), Error> {
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.close())
     }
 
     /// The same numbers by name, for languages that show them as a map: `allowed`, `denied`, `live_keys` and so on, named

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use ratelimit_core::Stats;
+use ratelimit_core::snapshot::{Outcome, SnapshotStats};
 
 /// Name, kind, help and value of a metric.
 type Metric = (&'static str, &'static str, &'static str, fn(&Stats) -> u64);
@@ -77,6 +78,91 @@ pub(crate) fn named(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> 
     })
 }
 
+/// Every metric of a limiter that keeps snapshots.
+type SnapshotMetric = (&'static str, &'static str, &'static str, fn(&SnapshotStats) -> f64);
+
+const SNAPSHOT_METRICS: [SnapshotMetric; 10] = [
+    (
+        "ratelimit_snapshot_written_total",
+        "counter",
+        "Snapshots written and durable.",
+        |s| s.written as f64,
+    ),
+    (
+        "ratelimit_snapshot_errors_total",
+        "counter",
+        "Snapshots that could not be written.",
+        |s| s.errors as f64,
+    ),
+    (
+        "ratelimit_snapshot_age_seconds",
+        "gauge",
+        "Time since everything decided was in the file; NaN before the first time.",
+        |s| s.age.map_or(f64::NAN, |age| age.as_secs_f64()),
+    ),
+    (
+        "ratelimit_snapshot_last_bytes",
+        "gauge",
+        "Bytes of the last snapshot.",
+        |s| s.last_bytes as f64,
+    ),
+    (
+        "ratelimit_snapshot_last_cells",
+        "gauge",
+        "Debts and blocks in the last snapshot.",
+        |s| s.last_cells as f64,
+    ),
+    (
+        "ratelimit_snapshot_last_duration_seconds",
+        "gauge",
+        "How long the last snapshot took.",
+        |s| s.last_duration.as_secs_f64(),
+    ),
+    (
+        "ratelimit_restored_cells",
+        "gauge",
+        "Debts restored when the limiter was made.",
+        |s| s.restored.cells as f64,
+    ),
+    (
+        "ratelimit_restore_lost_cells",
+        "gauge",
+        "Debts in the snapshot that found no place or no limit.",
+        |s| (s.restored.no_room + s.restored.unmapped) as f64,
+    ),
+    (
+        "ratelimit_restore_damaged_chunks",
+        "gauge",
+        "Damaged parts of the snapshot that were left out.",
+        |s| s.restored.damaged_chunks as f64,
+    ),
+    (
+        "ratelimit_restored_age_seconds",
+        "gauge",
+        "How old the snapshot was that was restored.",
+        |s| s.restored.age.as_secs_f64(),
+    ),
+];
+
+fn snapshot_text(stats: &SnapshotStats, text: &mut String) {
+    for (name, kind, help, value) in SNAPSHOT_METRICS {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n",
+            value(stats)
+        );
+    }
+    const OUTCOME: &str = "ratelimit_restore_outcome";
+    let _ = write!(
+        text,
+        "# HELP {OUTCOME} 1 for what became of the snapshot when the limiter was made.\n# TYPE {OUTCOME} gauge\n"
+    );
+    for outcome in Outcome::ALL {
+        let is = u8::from(outcome == stats.restored.outcome);
+        let _ = writeln!(text, "{OUTCOME}{{outcome=\"{}\"}} {is}", outcome.name());
+    }
+}
+
 pub(crate) fn text(stats: &Stats) -> String {
     let mut text = String::with_capacity(2_048);
     for (name, kind, help, value) in METRICS {
@@ -86,6 +172,9 @@ pub(crate) fn text(stats: &Stats) -> String {
             "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n",
             value(stats)
         );
+    }
+    if let Some(snapshot) = &stats.snapshot {
+        snapshot_text(snapshot, &mut text);
     }
     text
 }

@@ -23,7 +23,7 @@ pub struct Disk {
     /// Which process opened it.
     generation: u64,
     /// Held while this lives. Never the snapshot itself: a rename would leave the lock on the file before.
-    _lock: File,
+    lock: File,
 }
 
 /// Why the place of a snapshot cannot be used.
@@ -122,7 +122,7 @@ impl Disk {
             name: path.to_owned(),
             temp: suffixed(path, &format!(".tmp.{}", std::process::id())),
             generation: process::generation(),
-            _lock: lock,
+            lock,
         };
         disk.sweep();
         Ok(disk)
@@ -168,6 +168,15 @@ impl Disk {
             Ok(())
         } else {
             Err(io::Error::other("a forked child does not write its parent's snapshot"))
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // Closing would not do: a forked child may have the same open file, and with it the lock.
+            let _ = self.lock.unlock();
         }
     }
 }

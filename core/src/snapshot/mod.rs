@@ -24,6 +24,48 @@ pub mod simulated;
 mod storage;
 mod write;
 
+use std::time::Duration;
+
+/// How the keeping of snapshots goes, in this process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SnapshotStats {
+    /// Snapshots written and durable.
+    pub written: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+    /// The number of the last one written; 0 before the first.
+    pub generation: u64,
+    /// Its bytes.
+    pub last_bytes: u64,
+    /// Its debts and blocks.
+    pub last_cells: u64,
+    /// How long it took.
+    pub last_duration: Duration,
+    /// How long ago everything that had been decided was in the file; `None` before the first time.
+    pub age: Option<Duration>,
+    /// What was restored when the limiter was made.
+    pub restored: Restored,
+}
+
+impl SnapshotStats {
+    /// Made from its parts by who keeps the snapshot.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(restored: Restored) -> Self {
+        SnapshotStats {
+            written: 0,
+            errors: 0,
+            generation: 0,
+            last_bytes: 0,
+            last_cells: 0,
+            last_duration: Duration::ZERO,
+            age: None,
+            restored,
+        }
+    }
+}
+
 pub use disk::{Disk, OpenError};
 pub use format::{
     CHUNK_BYTES, ChunkHealth, Damage, Entry, FORMAT_VERSION, HEADER_BYTES, Header, Kind, LimitLine, Snapshot,
