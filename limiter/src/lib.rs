@@ -46,6 +46,7 @@ mod key;
 mod limiter;
 pub mod options;
 mod prometheus;
+pub mod snapshot;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod wait;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
+use crate::inspect::{self, InspectArgs};
 use crate::replay::{self, Ending, ReplayArgs};
 use crate::stop::Stop;
 
@@ -23,12 +24,14 @@ pub struct Cli {
 pub enum Command {
     /// Decides a real access log at its own timestamps, and says what each limit would have done
     Replay(ReplayArgs),
+    /// Describes a snapshot: age, limits, debts, and the health of every part of it
+    Inspect(InspectArgs),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    all done
-  1    a file, pipe or disk failed
+  1    a file, pipe or disk failed, or a snapshot is damaged
   2    the command line makes no sense
   130  stopped by Ctrl-C or SIGTERM; what was read until then is reported";
 
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
 pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let outcome = match &cli.command {
         Command::Replay(args) => replay::run(args, stop, out, err, io::stderr().is_terminal()),
+        Command::Inspect(args) => inspect::run(args, out).map(|()| Ending::Complete),
     };
     match outcome {
         Ok(Ending::Complete) => EXIT_OK,

@@ -2,11 +2,13 @@
 //!
 //! - [`cli`] is the command line: subcommands, help, exit codes.
 //! - [`replay`] decides a real access log at its own timestamps. Its module doc shows the path of a line.
+//! - [`inspect`] describes a snapshot, healthy or not.
 //! - [`failure`] is the one error type: a sentence for the user and an exit code.
 //! - [`stop`] turns Ctrl-C and SIGTERM into a flag.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod failure;
+pub mod inspect;
 pub mod replay;
 pub mod stop;

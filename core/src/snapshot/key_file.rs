@@ -54,6 +54,33 @@ pub fn hash_key_of(path: &Path) -> Result<HashKey, KeyFileError> {
     Ok(HashKey::new(secret))
 }
 
+/// What the secret beside a snapshot is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFileState {
+    /// There is none: the secret comes from the configuration, or is lost.
+    Missing,
+    /// It is not readable as a secret.
+    Damaged,
+    /// It keyed this snapshot.
+    Fits,
+    /// It keyed another.
+    DoesNotFit,
+}
+
+/// Whether the secret beside the snapshot at `path` is the one whose check value is `key_check`. Changes nothing.
+///
+/// Errors: it exists and may not be read.
+pub fn key_file_state(path: &Path, key_check: u64) -> io::Result<KeyFileState> {
+    Ok(match read_file(&suffixed(path, ".key"))? {
+        None => KeyFileState::Missing,
+        Some(content) => match decode(&content) {
+            None => KeyFileState::Damaged,
+            Some(secret) if HashKey::new(secret).check_value() == key_check => KeyFileState::Fits,
+            Some(_) => KeyFileState::DoesNotFit,
+        },
+    })
+}
+
 fn encode(secret: [u8; 16]) -> String {
     let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{PREFIX}{digits}\n")

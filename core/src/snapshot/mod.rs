@@ -71,7 +71,7 @@ pub use format::{
     CHUNK_BYTES, ChunkHealth, Damage, Entry, FORMAT_VERSION, HEADER_BYTES, Header, Kind, LimitLine, Snapshot,
     TRAILER_BYTES, Trailer,
 };
-pub use key_file::{KeyFileError, hash_key_of};
+pub use key_file::{KeyFileError, KeyFileState, hash_key_of, key_file_state};
 pub use moment::Moment;
 pub(crate) use restore::{Found, find};
 pub use restore::{Outcome, Restore, RestoreRefused, Restored};
