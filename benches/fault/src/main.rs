@@ -1,0 +1,59 @@
+//! Breaks things on purpose and counts what happens. Each campaign ends with a line that says how many cases it ran; the first
+//! broken promise ends the program with exit code 1 and the seed to repeat it.
+
+mod bits;
+mod clock;
+mod io;
+mod kill;
+mod measure;
+mod power;
+mod support;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Breaks things on purpose and counts what happens.
+#[derive(Debug, Parser)]
+#[command(name = "fault", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    campaign: Campaign,
+}
+
+#[derive(Debug, Subcommand)]
+enum Campaign {
+    /// SIGKILL at random instants while a process decides and writes snapshots
+    Kill(kill::Args),
+    /// Power lost at every call of writing, with torn, lost, reordered and stale sectors
+    Power(power::Args),
+    /// Every call of writing and reading failed in turn
+    Io(io::Args),
+    /// Every bit of a 64 KiB snapshot flipped, every length cut, and random damage
+    Bits(bits::Args),
+    /// Steps of years, reboots, suspends and backwards times
+    Clock(clock::Args),
+    /// Times and sizes with millions of live keys, and what a snapshot costs decisions
+    Measure(measure::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().campaign {
+        Campaign::Kill(args) => kill::run(&args),
+        Campaign::Power(args) => power::run(&args),
+        Campaign::Io(args) => io::run(&args),
+        Campaign::Bits(args) => bits::run(&args),
+        Campaign::Clock(args) => clock::run(&args),
+        Campaign::Measure(args) => measure::run(&args),
+    };
+    match outcome {
+        Ok(figure) => {
+            println!("{figure}");
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            eprintln!("BROKEN: {broken}");
+            ExitCode::FAILURE
+        }
+    }
+}
