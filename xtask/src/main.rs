@@ -10,7 +10,7 @@ The project's chores.
 
 Usage: cargo xtask CHORE
 
-  test       everything that must pass before a change lands: format, lints, tests, documentation, loom models
+  test       everything that must pass before a change lands: format, lints, tests, documentation, faults, loom models
   quick      the same without loom models and without the heavy tests
   loom       the loom models, bounded as in `test`
   loom-full  the loom models without bounds, and every weakened ordering: hours

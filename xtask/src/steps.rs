@@ -104,7 +104,28 @@ pub(crate) fn test() -> Result<(), String> {
             "--sample",
         ]),
     )?;
+    faults()?;
     loom(false)
+}
+
+/// The campaigns of faults, as short as they mean anything.
+fn faults() -> Result<(), String> {
+    let campaigns: [&[&str]; 5] = [
+        &["kill", "--count", "200"],
+        &["power", "--count", "10000"],
+        &["io"],
+        &["bits", "--count", "100000"],
+        &["clock", "--count", "10000"],
+    ];
+    for campaign in campaigns {
+        run(
+            &format!("fault {}", campaign[0]),
+            cargo()
+                .args(["run", "--locked", "--release", "-p", "ratelimit-fault", "--"])
+                .args(campaign),
+        )?;
+    }
+    Ok(())
 }
 
 /// The quick part of it.
