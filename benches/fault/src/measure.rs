@@ -123,7 +123,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     promise!(!busy.is_empty(), "no decision ran during a snapshot: use more keys");
     for (which, what) in [(0, "by the clock"), (1, "by the thread's time on a core")] {
-        let each = |turns: &[Spent]| median(&mut turns.iter().map(|spent| spent.ns_each(which)).collect());
+        let each = |turns: &[Spent]| median(turns.iter().map(|spent| spent.ns_each(which)).collect());
         let (without, with) = (each(&quiet), each(&busy));
         said += &format!(
             "decisions    {without:.1} ns each without and {with:.1} ns with a snapshot under way, {what}: ratio {:.3}\n",
@@ -152,8 +152,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let restored = warm.stats().snapshot.ok_or("no snapshot is kept")?.restored;
         promise!(restored.cells as usize == args.keys, "{restored:?}");
     }
-    let ms = |times: &mut Vec<Duration>| median(&mut times.iter().map(|t| t.as_secs_f64() * 1e3).collect());
-    let (read, inserted, restored) = (ms(&mut reads), ms(&mut inserts), ms(&mut restores));
+    let ms = |times: &[Duration]| median(times.iter().map(|time| time.as_secs_f64() * 1e3).collect());
+    let (read, inserted, restored) = (ms(&reads), ms(&inserts), ms(&restores));
     said += &format!(
         "restore      {restored:.0} ms; reading the file {read:.0} ms and inserting precomputed keys in batches {inserted:.0} ms: ratio \
          {:.3}",
@@ -213,7 +213,7 @@ impl Spent {
     }
 }
 
-fn median(values: &mut Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

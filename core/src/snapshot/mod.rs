@@ -6,14 +6,14 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`format`] | every byte of the file, drawn in `docs/snapshot-format.md` |
-//! | [`storage`] | the few things asked of a disk |
-//! | [`disk`] | a real one |
+//! | `format` | every byte of the file, drawn in `docs/snapshot-format.md` |
+//! | `storage` | the few things asked of a disk |
+//! | `disk` | a real one |
 //! | [`simulated`] | one that loses power, fills up and fails, for tests |
-//! | [`moment`] | when a snapshot was made, and how long ago that is |
-//! | [`key_file`] | the secret beside the snapshot |
-//! | [`write`] | from a table to a file |
-//! | [`restore`] | from a file to a table |
+//! | `moment` | when a snapshot was made, and how long ago that is |
+//! | `key_file` | the secret beside the snapshot |
+//! | `write` | from a table to a file |
+//! | `restore` | from a file to a table |
 
 mod disk;
 mod format;
