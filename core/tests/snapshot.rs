@@ -77,7 +77,7 @@ fn every_debt_comes_back_less_the_time_that_passed() {
     for max_keys in [None, Some(10_000)] {
         let (mut after, hand) = engine_with(&["100/minute"], max_keys, SECRET);
         hand.set(Duration::from_secs(3));
-        let restored = after.restore(&mut disk, Restore::WholeOnly, moment(50 + 7)).unwrap();
+        let restored = after.restore(&mut disk, Restore::Auto, moment(50 + 7)).unwrap();
         assert_eq!((restored.outcome, restored.generation), (Outcome::Exact, 1));
         assert_eq!(restored.age, Duration::from_secs(7));
         assert!(restored.is_exact_age);
@@ -113,7 +113,7 @@ fn several_limits_blocks_overrides_and_given_times_are_kept() {
     let mut disk = SimulatedDisk::holding(Some(&bytes_of(&before, 9, 10)), None);
     let (mut after, hand) = engine(&["10/s burst 20", "1000/hour"]);
     hand.set(Duration::from_secs(7_777));
-    let restored = after.restore(&mut disk, Restore::WholeOnly, moment(10)).unwrap();
+    let restored = after.restore(&mut disk, Restore::Auto, moment(10)).unwrap();
     assert_eq!((restored.unmapped, restored.no_room, restored.blocks), (0, 0, 1));
     for number in 0..300 {
         assert_eq!(
@@ -141,7 +141,7 @@ fn a_change_of_limit_in_flight_is_told_in_the_newest_numbers() {
     assert!(before.check(client(&before, 2), 50, None).allowed);
     let mut disk = SimulatedDisk::holding(Some(&bytes_of(&before, 1, 0)), None);
     let (mut after, _) = engine(&["100/minute"]);
-    after.restore(&mut disk, Restore::WholeOnly, moment(0)).unwrap();
+    after.restore(&mut disk, Restore::Auto, moment(0)).unwrap();
     for number in [1, 2] {
         assert_eq!(
             after.peek(client(&after, number), 0, None).remaining,
@@ -162,7 +162,7 @@ fn from_one_limit_to_several_and_back() {
     let restore = |bytes: &[u8], limits: &[&str]| {
         let (mut after, _) = engine(limits);
         let mut disk = SimulatedDisk::holding(Some(bytes), None);
-        let restored = after.restore(&mut disk, Restore::WholeOnly, moment(0)).unwrap();
+        let restored = after.restore(&mut disk, Restore::Auto, moment(0)).unwrap();
         (after, restored)
     };
     let (after, restored) = restore(&bytes_of(&one, 1, 0), &["10/s", "100/hour"]);
@@ -182,7 +182,7 @@ fn a_table_that_is_too_small_says_what_found_no_place() {
     let (before, _) = some_clients(20_000);
     let mut disk = SimulatedDisk::holding(Some(&bytes_of(&before, 1, 0)), None);
     let (mut after, _) = engine_with(&["100/minute"], Some(1_000), SECRET);
-    let restored = after.restore(&mut disk, Restore::WholeOnly, moment(0)).unwrap();
+    let restored = after.restore(&mut disk, Restore::Auto, moment(0)).unwrap();
     assert!(restored.cells >= 1_900 && restored.no_room >= 17_000, "{restored:?}");
     assert_eq!(restored.cells + restored.no_room, 20_000);
 }
@@ -203,25 +203,19 @@ fn what_is_believed_and_in_which_order() {
             .map(|restored| (restored.outcome, restored.cells))
             .map_err(|refused| refused.to_string())
     };
-    use Restore::{Required, Salvage, WholeOnly};
+    use Restore::{Auto, Required, Salvage};
     let cold = |outcome| Ok((outcome, 0));
-    assert_eq!(
-        outcome(Some(&good), Some(&older), WholeOnly),
-        Ok((Outcome::Exact, 5_000))
-    );
-    assert_eq!(
-        outcome(Some(&bad), Some(&older), WholeOnly),
-        Ok((Outcome::Previous, 5_000))
-    );
+    assert_eq!(outcome(Some(&good), Some(&older), Auto), Ok((Outcome::Exact, 5_000)));
+    assert_eq!(outcome(Some(&bad), Some(&older), Auto), Ok((Outcome::Previous, 5_000)));
     assert_eq!(outcome(None, Some(&older), Required), Ok((Outcome::Previous, 5_000)));
-    assert_eq!(outcome(Some(&bad), None, WholeOnly), cold(Outcome::ColdDamaged));
+    assert_eq!(outcome(Some(&bad), None, Auto), cold(Outcome::ColdDamaged));
     assert_eq!(outcome(Some(&bad), None, Salvage), Ok((Outcome::Salvaged, 4_094)));
-    assert_eq!(outcome(None, None, WholeOnly), cold(Outcome::ColdNone));
+    assert_eq!(outcome(None, None, Auto), cold(Outcome::ColdNone));
     assert_eq!(outcome(None, None, Required), cold(Outcome::ColdNone));
     assert_eq!(outcome(Some(b""), None, Salvage), cold(Outcome::ColdDamaged));
-    assert_eq!(outcome(Some(&later), None, WholeOnly), cold(Outcome::ColdVersion));
+    assert_eq!(outcome(Some(&later), None, Auto), cold(Outcome::ColdVersion));
     assert_eq!(
-        outcome(Some(&later), Some(&older), WholeOnly),
+        outcome(Some(&later), Some(&older), Auto),
         Ok((Outcome::Previous, 5_000))
     );
     let refused = outcome(Some(&bad), Some(&bad), Required).unwrap_err();
@@ -465,7 +459,7 @@ fn power_lost_at_any_call_leaves_a_whole_snapshot() {
             assert_eq!(acknowledged, call == calls);
             let mut back = disk.power_on(seed);
             let (mut after, _) = self::engine(&["100/minute"]);
-            let restored = after.restore(&mut back, Restore::WholeOnly, moment(0)).unwrap();
+            let restored = after.restore(&mut back, Restore::Auto, moment(0)).unwrap();
             assert!(restored.outcome.is_warm(), "call {call}, seed {seed}: {restored:?}");
             assert_eq!(restored.cells, 9_000, "call {call}, seed {seed}");
             if acknowledged {
@@ -507,7 +501,7 @@ proptest! {
         prop_assert!(before.check(client(&before, 1), spent, None).allowed);
         let mut disk = SimulatedDisk::holding(Some(&bytes_of(&before, 1, 0)), None);
         let (mut after, _) = engine_with(&[&limit(new_rate, new_window)], max_keys, SECRET);
-        after.restore(&mut disk, Restore::WholeOnly, moment(0)).unwrap();
+        after.restore(&mut disk, Restore::Auto, moment(0)).unwrap();
         let full = |rate: u64, window: u64| (window * 1_000_000_000 / rate * rate) as f64;
         let old_share = debt(&before, 1).as_nanos() as f64 / full(old_rate, old_window);
         let new_share = debt(&after, 1).as_nanos() as f64 / full(new_rate, new_window);
@@ -563,7 +557,7 @@ fn no_clock_locks_anyone_out_or_gives_more_than_a_burst() {
         };
         let (mut after, hand) = engine(&[limit]);
         hand.set(Duration::from_nanos(random.magnitude(0, u64::MAX)));
-        let restored = after.restore(&mut disk, Restore::WholeOnly, now).unwrap();
+        let restored = after.restore(&mut disk, Restore::Auto, now).unwrap();
         assert_eq!(restored.outcome, Outcome::Exact);
         let shown = after.peek(client(&after, 1), 1, None);
         assert!(

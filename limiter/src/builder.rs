@@ -105,7 +105,7 @@ impl Builder {
         self
     }
 
-    /// What to do about a snapshot that is damaged; [`Restore::WholeOnly`] if nothing is said. Without
+    /// What to do about a snapshot that is damaged; [`Restore::Auto`] if nothing is said. Without
     /// [`persist`](Builder::persist) there is none, and nothing to do.
     pub fn restore(mut self, restore: Restore) -> Self {
         self.restore = restore;

@@ -6,10 +6,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ratelimit_core::snapshot::Restore;
 use ratelimit_core::{Clock, ManualClock, Overflow};
 use ratelimit_model::Limit;
 
 use crate::{Builder, Error, Limiter};
+
+/// How often a snapshot is written if nothing is said.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
 /// How a language spells names and which unit its durations have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +223,7 @@ pub struct Options {
     max_keys: Option<usize>,
     path: Option<PathBuf>,
     snapshot_every: Option<Duration>,
+    restore: Restore,
     share: Option<Share>,
     clock: Option<Clock>,
     overflow: Overflow,
@@ -239,6 +244,7 @@ impl Options {
             max_keys: None,
             path: None,
             snapshot_every: None,
+            restore: Restore::default(),
             share: None,
             clock: None,
             overflow: Overflow::default(),
@@ -303,7 +309,17 @@ impl Options {
                 )?;
             }
             Name::HashKey => self.hash_key = Some(of.secret(value)?),
-            Name::Restore | Name::ReplaceLimits | Name::Cluster => {
+            Name::Restore => {
+                self.restore = of.one_of(
+                    value,
+                    &[
+                        ("auto", Restore::Auto),
+                        ("salvage", Restore::Salvage),
+                        ("required", Restore::Required),
+                    ],
+                )?;
+            }
+            Name::ReplaceLimits | Name::Cluster => {
                 return Err(Error::Unsupported(format!(
                     "this version of ratelimit has no \"{name}\": leave it out"
                 )));
@@ -346,10 +362,26 @@ impl Options {
         if let Some(hash_key) = self.hash_key {
             builder = builder.hash_key(hash_key);
         }
-        if self.path.is_some() || self.share.is_some() {
+        if self.share.is_some() {
             return Err(Error::Unsupported(
-                "this version of ratelimit has neither \"path\" nor \"share\"".to_owned(),
+                "this version of ratelimit has no \"share\": leave it out".to_owned(),
             ));
+        }
+        match &self.path {
+            Some(path) => {
+                let every = self.snapshot_every.unwrap_or(SNAPSHOT_EVERY);
+                builder = builder.persist(path, every).restore(self.restore);
+            }
+            None if self.snapshot_every.is_some() || self.restore != Restore::default() => {
+                let spell = |wanted: Name| self.dialect.spell(&help(wanted));
+                return Err(Error::Option(format!(
+                    "{} and {} are about a snapshot, and there is none: give {} too",
+                    spell(Name::SnapshotEvery),
+                    spell(Name::Restore),
+                    spell(Name::Path)
+                )));
+            }
+            None => {}
         }
         Ok(builder)
     }

@@ -70,12 +70,20 @@ const METRICS: [Metric; 14] = [
     ),
 ];
 
-/// The metrics without the prefix that all have and the ending of counters: for those who show statistics by name.
+/// The metrics without the prefix that all have and the ending of counters: for those who show statistics by name. Of
+/// snapshots those that are counts.
 pub(crate) fn named(stats: &Stats) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-    METRICS.iter().map(|(name, _, _, value)| {
-        let name = name.strip_prefix("ratelimit_").unwrap_or(name);
-        (name.strip_suffix("_total").unwrap_or(name), value(stats))
-    })
+    let of_table = METRICS.iter().map(|(name, _, _, value)| (plain(name), value(stats)));
+    let of_snapshot = stats.snapshot.iter().flat_map(|snapshot| {
+        let counts = SNAPSHOT_METRICS.iter().filter(|(name, ..)| !name.ends_with("_seconds"));
+        counts.map(move |(name, _, _, value)| (plain(name), value(snapshot) as u64))
+    });
+    of_table.chain(of_snapshot)
+}
+
+fn plain(name: &'static str) -> &'static str {
+    let name = name.strip_prefix("ratelimit_").unwrap_or(name);
+    name.strip_suffix("_total").unwrap_or(name)
 }
 
 /// Every metric of a limiter that keeps snapshots.

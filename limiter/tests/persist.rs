@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ratelimit::options::{Dialect, OptionValue, Options};
 use ratelimit::{Error, Limiter, Outcome, Restore, SnapshotStats};
 use tempfile::TempDir;
 
@@ -162,6 +163,43 @@ fn a_place_has_one_writer_and_makes_sense() {
     none.close().unwrap();
     assert!(none.stats().snapshot.is_none());
     assert!(!none.prometheus().contains("snapshot"));
+}
+
+#[test]
+fn every_language_can_ask_for_it_by_name() {
+    let (_directory, path) = place();
+    let text = |text: &str| OptionValue::Text(text.to_owned());
+    let with = |more: &[(&str, OptionValue)]| {
+        let mut options = Options::new(Dialect::CamelMillis);
+        options.set("limits", text("100/hour")).unwrap();
+        for (name, value) in more {
+            options.set(name, value.clone())?;
+        }
+        options.build()
+    };
+    let path = text(path.to_str().unwrap());
+    let first = with(&[("path", path.clone()), ("snapshotEveryMs", OptionValue::Int(5))]).unwrap();
+    assert!(first.check_n("a", 30).allowed);
+    until("a snapshot", || snapshot_stats(&first).written > 0);
+    assert!(
+        first
+            .stats_by_name()
+            .iter()
+            .any(|&(name, value)| name == "snapshot_written" && value > 0)
+    );
+    drop(first);
+    let second = with(&[("path", path.clone()), ("restore", text("required"))]).unwrap();
+    assert_eq!(second.peek("a").remaining, 70);
+    assert!(second.stats_by_name().contains(&("restored_cells", 1)));
+    for (more, says) in [
+        (("restore", text("salvage")), "give path too"),
+        (("snapshotEveryMs", OptionValue::Int(5)), "give path too"),
+        (("restore", text("maybe")), "\"auto\", \"salvage\" or \"required\""),
+    ] {
+        let error = with(&[more]).unwrap_err();
+        assert_eq!(error.name(), "option");
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             disk.fail(call, failure);
             let (mut after, _) = support::engine("100/minute")?;
             let restored = after
-                .restore(&mut disk, Restore::WholeOnly, STILL)
+                .restore(&mut disk, Restore::Auto, STILL)
                 .map_err(|refused| refused.to_string())?;
             promise!(
                 restored.cells == args.clients,

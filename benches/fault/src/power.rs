@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             let mut back = disk.power_on(seed);
             let (mut after, _) = support::engine("100/minute")?;
             let restored = after
-                .restore(&mut back, Restore::WholeOnly, STILL)
+                .restore(&mut back, Restore::Auto, STILL)
                 .map_err(|refused| refused.to_string())?;
             let case = format!("{clients} clients, call {call}, seed {seed}: {restored:?}");
             promise!(

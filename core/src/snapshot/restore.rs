@@ -12,7 +12,7 @@ use super::storage::{Storage, Which};
 pub enum Restore {
     /// The newest generation that is whole, else the previous one, else start empty.
     #[default]
-    WholeOnly,
+    Auto,
     /// As before, but rather than start empty take the intact chunks of a damaged file. Each of them rests on 32 bits of checksum.
     Salvage,
     /// The newest whole generation or the previous, else refuse to start. A place without any file is a first start and
