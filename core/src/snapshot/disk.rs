@@ -186,7 +186,8 @@ impl Storage for Disk {
         self.checked()?;
         remove_if_there(&self.temp)?;
         let file = ours(OpenOptions::new().read(true).write(true).create_new(true)).open(&self.temp)?;
-        Ok(Box::new(window::Writer::new(file, bytes)?))
+        let mapped = window::keeps_promises(&file);
+        Ok(Box::new(window::Writer::new(file, bytes, mapped)?))
     }
 
     fn keep_previous(&mut self) -> io::Result<()> {
@@ -339,12 +340,13 @@ mod window {
     }
 
     impl Writer {
-        pub(super) fn new(file: File, expected: u64) -> io::Result<Self> {
+        /// Of about `expected` bytes. Mapped only where room that was promised is there.
+        pub(super) fn new(file: File, expected: u64, mapped: bool) -> io::Result<Self> {
             #[cfg(target_os = "linux")]
             {
                 let size = usize::try_from(expected).unwrap_or(LARGEST);
-                let size = size.next_multiple_of(SMALLEST).clamp(SMALLEST, LARGEST);
-                let mapping = keeps_promises(&file).then_some(Mapping { size, window: None });
+                let size = size.clamp(SMALLEST, LARGEST).next_multiple_of(SMALLEST);
+                let mapping = mapped.then_some(Mapping { size, window: None });
                 let mut writer = Writer {
                     file,
                     length: 0,
@@ -355,7 +357,7 @@ mod window {
             }
             #[cfg(not(target_os = "linux"))]
             {
-                let _ = expected;
+                let _ = (expected, mapped);
                 Ok(Writer { file, length: 0 })
             }
         }
@@ -460,10 +462,51 @@ mod window {
     /// Whether room that was promised is there when it is written to. Known of these; others may copy on write, lie on a network
     /// or on another file system.
     #[cfg(target_os = "linux")]
-    fn keeps_promises(file: &File) -> bool {
+    pub(super) fn keeps_promises(file: &File) -> bool {
         const EXT: u64 = 0xef53;
         const XFS: u64 = 0x5846_5342;
         const TMPFS: u64 = 0x0102_1994;
         rustix::fs::fstatfs(file).is_ok_and(|fs| [EXT, XFS, TMPFS].contains(&(fs.f_type as u64)))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn keeps_promises(_file: &File) -> bool {
+        false
+    }
+
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    mod tests {
+        use std::fs;
+
+        use super::super::super::storage::Temp;
+        use super::Writer;
+
+        /// Parts that end before, at and behind the ends of windows.
+        const PARTS: [usize; 9] = [4_096, 65_536, 65_536, 1, 131_071, 400_000, 0, 65_536, 64];
+
+        #[test]
+        fn mapped_and_plain_files_are_the_same() {
+            let directory = tempfile::tempdir().unwrap();
+            for expected in [0, 1, 70_000, 700_000, u64::MAX] {
+                for mapped in [false, true] {
+                    let path = directory.path().join(format!("{expected}-{mapped}"));
+                    let options = fs::OpenOptions::new()
+                        .read(true)
+                        .write(true)
+                        .create_new(true)
+                        .open(&path);
+                    let mut writer = Box::new(Writer::new(options.unwrap(), expected, mapped).unwrap());
+                    let mut all = Vec::new();
+                    for (number, &part) in PARTS.iter().enumerate() {
+                        let bytes: Vec<u8> = (0..part).map(|i| (i * 31 + number) as u8).collect();
+                        writer.append(&bytes).unwrap();
+                        all.extend(bytes);
+                    }
+                    writer.sync().unwrap();
+                    assert!(fs::read(&path).unwrap() == all, "{expected} expected, mapped: {mapped}");
+                }
+            }
+        }
     }
 }
