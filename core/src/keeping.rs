@@ -196,9 +196,8 @@ impl Engine {
                 restored.unmapped += 1;
                 continue;
             };
-            // What has passed has passed under the old limit. Clamped there before it is turned into a share: a walk takes time,
-            // so that a debt may be told a little longer than its burst.
-            let left = debt_ns.saturating_sub(elapsed).min(tolerance_ns);
+            // What has passed has passed under the old limit.
+            let left = debt_ns.saturating_sub(elapsed);
             if left == 0 {
                 restored.expired += 1;
                 continue;
@@ -250,8 +249,9 @@ impl Engine {
     }
 }
 
-/// The same share of another burst, rounded up: as `Gcra::convert` does in a running table.
+/// The same share of another burst, rounded up: as `Gcra::convert` does in a running table. A debt of more than its burst, as the
+/// table tells it when a clock was set back, becomes more than that one too: `Table::import` holds all of them to it.
 fn share(debt_ns: u64, of: u64, to: u64) -> u64 {
     let share = (u128::from(debt_ns) * u128::from(to)).div_ceil(u128::from(of.max(1)));
-    u64::try_from(share).unwrap_or(to).min(to)
+    u64::try_from(share).unwrap_or(u64::MAX)
 }

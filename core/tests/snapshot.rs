@@ -178,6 +178,24 @@ fn from_one_limit_to_several_and_back() {
 }
 
 #[test]
+fn of_two_debts_of_one_key_the_larger_counts() {
+    // A file has two of a client that got or lost an override while it was written. Here they come from two files.
+    let (before, hand) = engine(&["100/minute"]);
+    assert!(before.check(client(&before, 1), 60, None).allowed);
+    let larger = bytes_of(&before, 1, 0);
+    hand.advance(Duration::from_secs(30));
+    let smaller = bytes_of(&before, 2, 0);
+    for order in [[&larger, &smaller], [&smaller, &larger]] {
+        let (mut after, _) = engine(&["100/minute"]);
+        for bytes in order {
+            let mut disk = SimulatedDisk::holding(Some(bytes), None);
+            after.restore(&mut disk, Restore::Auto, moment(0)).unwrap();
+        }
+        assert_eq!(after.peek(client(&after, 1), 0, None).remaining, 40);
+    }
+}
+
+#[test]
 fn a_table_that_is_too_small_says_what_found_no_place() {
     let (before, _) = some_clients(20_000);
     let mut disk = SimulatedDisk::holding(Some(&bytes_of(&before, 1, 0)), None);
@@ -322,6 +340,12 @@ fn no_flipped_bit_is_believed() {
         tried += 1;
     }
     assert!(is_whole(&bytes));
+    // Nor does salvage believe a header: the times and limits in it say what the chunks are worth.
+    for bit in (0..HEADER_BYTES * 8).step_by(step) {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(Snapshot::parse(&bytes).is_err(), "bit {bit} of the header");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
     println!("{tried} bits flipped, one at a time");
 }
 
@@ -541,6 +565,10 @@ fn no_clock_locks_anyone_out_or_gives_more_than_a_burst() {
         if random.one_in(3) {
             // Backwards explicit time, by years.
             let _ = before.check(client(&before, 1), 1, given.map(|given| given / 3));
+        }
+        if random.one_in(3) {
+            // The own clock is set back: then the table tells more debt than there can be.
+            hand.set(Duration::ZERO);
         }
         let at = Moment {
             boot_id: random.pick(&[0, 1, 2]),

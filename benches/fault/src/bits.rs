@@ -30,6 +30,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         bytes[bit / 8] ^= 1 << (bit % 8);
         promise!(!is_whole(&bytes), "bit {bit} is believed");
         promise!(salvages_truly(&bytes), "bit {bit} is salvaged");
+        let in_header = bit < HEADER_BYTES * 8;
+        promise!(
+            !in_header || Snapshot::parse(&bytes).is_err(),
+            "bit {bit} of the header is believed"
+        );
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
     for length in 0..bytes.len() {
