@@ -392,6 +392,24 @@ fn no_truncated_file_is_believed() {
 }
 
 #[test]
+fn a_trailer_that_contradicts_its_file_is_not_believed() {
+    // Not damage but a writer at fault: the hash is right.
+    let good = one_chunk();
+    let hashed = good.len() - 16;
+    for at in [8, 16, 24, 32, 40].map(|at| good.len() - TRAILER_BYTES + at) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let hash = xxhash_rust::xxh3::xxh3_128(&bytes[..hashed]);
+        bytes[hashed..].copy_from_slice(&hash.to_le_bytes());
+        assert_eq!(
+            Snapshot::parse(&bytes).unwrap().damage(),
+            Some(Damage::Trailer),
+            "byte {at}"
+        );
+    }
+}
+
+#[test]
 fn no_moved_lost_or_stale_sector_is_believed() {
     let (before, _) = some_clients(30_000);
     let older = bytes_of(&before, 5, 0);
