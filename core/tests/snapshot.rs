@@ -306,10 +306,10 @@ fn a_real_disk_keeps_two_generations_and_one_writer() {
         let refused = Disk::open(&link).unwrap_err().to_string();
         assert!(refused.contains("ordinary file"), "{refused}");
     }
-    let refused = Disk::open(&directory.path().join("none/api.snapshot"))
+    let refused = Disk::open(&directory.path().join("api.snapshot/below"))
         .unwrap_err()
         .to_string();
-    assert!(refused.contains("create it first"), "{refused}");
+    assert!(refused.contains("the system refused"), "{refused}");
 }
 
 // --- Damage ------------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ impl Builder {
     /// happens to the file or the disk changes a decision: failures are events (of the crate `tracing`), figures of
     /// [`Stats::snapshot`](crate::Stats) and metrics. What is kept is 16 bytes for each client with debt, without its id, for this
     /// user alone. Beside `path` lie `path.1` (the snapshot before), `path.key` (the secret, unless
-    /// [`hash_key`](Builder::hash_key) gives one) and `path.lock`.
+    /// [`hash_key`](Builder::hash_key) gives one) and `path.lock`. A directory that does not exist is made.
     ///
     /// Overrides are configuration and are not kept: set them again after `build`. The thread starts with the first
     /// decision; a forked child keeps deciding, and does not write.

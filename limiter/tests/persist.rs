@@ -149,7 +149,7 @@ fn a_place_has_one_writer_and_makes_sense() {
     first.close().unwrap();
     drop(limiter(&path, HOUR));
     for (path, every, says) in [
-        (directory.path().join("none/x"), HOUR, "create it first"),
+        (directory.path().join("api.snapshot.lock/x"), HOUR, "the system refused"),
         (directory.path().to_owned(), HOUR, "ordinary file"),
         (PathBuf::new(), HOUR, "names no file"),
         (path.clone(), Duration::ZERO, "too often"),
@@ -157,6 +157,15 @@ fn a_place_has_one_writer_and_makes_sense() {
         let error = build(&path, every);
         assert_eq!(error.code(), 20);
         assert!(error.to_string().contains(says), "{error}");
+    }
+    // As in `state/api.snapshot` of a service that starts for the first time.
+    let made = directory.path().join("new/state");
+    limiter(&made.join("api.snapshot"), HOUR).close().unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&made).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "a directory that is made is for this user alone");
     }
     let none = Limiter::builder().limit("1/s".parse().unwrap()).build().unwrap();
     assert!(matches!(none.snapshot(), Err(Error::NotPersistent(_))));

@@ -30,7 +30,7 @@ pub struct Disk {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The path does not name a file in a directory that exists.
+    /// The path cannot be the name of a file.
     Path {
         /// The path.
         path: PathBuf,
@@ -81,9 +81,10 @@ impl std::error::Error for OpenError {
 }
 
 impl Disk {
-    /// Takes the place of a snapshot for this process, and removes what earlier ones left half done.
+    /// Takes the place of a snapshot for this process, and removes what earlier ones left half done. A directory that does
+    /// not exist is made, for this user alone.
     ///
-    /// Errors: see [`OpenError`]; nothing is left behind but an empty `NAME.lock`.
+    /// Errors: see [`OpenError`]; nothing is left behind but that directory and an empty `NAME.lock`.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let wrong = |reason| {
             Err(OpenError::Path {
@@ -94,9 +95,10 @@ impl Disk {
         if path.file_name().is_none() || path.as_os_str().is_empty() {
             return wrong("it names no file; give a path like state/api.snapshot");
         }
-        if !directory(path).is_dir() {
-            return wrong("its directory does not exist; create it first");
-        }
+        make_directory(directory(path)).map_err(|error| OpenError::System {
+            path: directory(path).to_owned(),
+            error,
+        })?;
         for name in [path.to_owned(), suffixed(path, ".1"), suffixed(path, ".lock")] {
             match fs::symlink_metadata(&name) {
                 Ok(found) if !found.is_file() => {
@@ -282,6 +284,14 @@ fn directory(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Makes a directory and those above it, as far as they are missing.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
