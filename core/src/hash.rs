@@ -12,19 +12,29 @@ use siphasher::sip::SipHasher13;
 #[derive(Clone)]
 pub struct HashKey {
     hasher: SipHasher13,
+    halves: [u64; 2],
 }
 
 impl HashKey {
     /// From 16 secret bytes.
     #[must_use]
     pub fn new(secret: [u8; 16]) -> Self {
-        let [low, high] = [0, 8].map(|at| {
+        Self::from_words([0, 8].map(|at| {
             let mut half = [0; 8];
             half.copy_from_slice(&secret[at..at + 8]);
             u64::from_le_bytes(half)
-        });
+        }))
+    }
+
+    /// The secret as words, for memory that is shared with processes of the same user.
+    pub(crate) fn to_words(&self) -> [u64; 2] {
+        self.halves
+    }
+
+    pub(crate) fn from_words(halves: [u64; 2]) -> Self {
         HashKey {
-            hasher: SipHasher13::new_with_keys(low, high),
+            hasher: SipHasher13::new_with_keys(halves[0], halves[1]),
+            halves,
         }
     }
 

@@ -111,7 +111,45 @@ impl Limit {
             None => self.rate_limit,
         }
     }
+
+    /// Four words that [`from_words`](Limit::from_words) turns back: for limits that several processes read.
+    #[must_use]
+    pub const fn to_words(&self) -> [u64; 4] {
+        let mut flags = self.window.subsec_nanos() as u64;
+        if self.strict {
+            flags |= STRICT_FLAG;
+        }
+        let burst = match self.burst {
+            Some(burst) => {
+                flags |= BURST_FLAG;
+                burst
+            }
+            None => 0,
+        };
+        [self.rate_limit, self.window.as_secs(), flags, burst]
+    }
+
+    /// The limit of four words.
+    ///
+    /// Errors: the words are not those of a limit that makes sense.
+    pub fn from_words(words: [u64; 4]) -> Result<Self, LimitError> {
+        let [rate_limit, seconds, flags, burst] = words;
+        // Nanoseconds fit in 30 bits. More than a second's worth of them would carry into the seconds, and may not overflow
+        // there.
+        let nanoseconds = Duration::from_nanos(flags & 0x3fff_ffff);
+        let limit = Limit {
+            rate_limit,
+            window: Duration::from_secs(seconds).saturating_add(nanoseconds),
+            burst: (flags & BURST_FLAG != 0).then_some(burst),
+            strict: flags & STRICT_FLAG != 0,
+        };
+        limit.validate()?;
+        Ok(limit)
+    }
 }
+
+const STRICT_FLAG: u64 = 1 << 32;
+const BURST_FLAG: u64 = 1 << 33;
 
 /// Why a limit cannot be. Each text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,3 +224,24 @@ impl fmt::Display for LimitError {
 }
 
 impl std::error::Error for LimitError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_give_the_limit_back() {
+        for text in ["100/minute", "5/10s burst 20", "1000/day strict", "30/m burst 4 strict"] {
+            let limit: Limit = text.parse().unwrap();
+            assert_eq!(Limit::from_words(limit.to_words()).unwrap(), limit, "{text}");
+        }
+        let odd = Limit::new(3, Duration::new(1, 999_999_999)).unwrap();
+        assert_eq!(Limit::from_words(odd.to_words()).unwrap(), odd);
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_refused() {
+        assert_eq!(Limit::from_words([0; 4]), Err(LimitError::ZeroRate));
+        assert!(Limit::from_words([u64::MAX; 4]).is_err());
+    }
+}
