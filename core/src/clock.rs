@@ -11,10 +11,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ratelimit_model::time;
+
+use crate::raw::Held;
 
 /// A clock; cheap to clone, all clones agree.
 #[derive(Clone)]
@@ -23,7 +25,7 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     Tsc(Tsc),
-    Os(Arc<Instant>),
+    Os(u64),
     #[cfg(target_os = "linux")]
     Coarse(u64),
     Manual(Arc<AtomicU64>),
@@ -46,7 +48,7 @@ impl Clock {
     /// The operating system's monotonic clock.
     #[must_use]
     pub fn os() -> Self {
-        Clock(Source::Os(Arc::new(Instant::now())))
+        Clock(Source::Os(os_ns()))
     }
 
     /// A clock that is read faster and lags by up to 4 ms (one tick of the kernel). Where there is none: [`Clock::os`].
@@ -85,7 +87,7 @@ impl Clock {
     #[must_use]
     pub fn source(&self) -> &'static str {
         match &self.0 {
-            Source::Tsc(tsc) if tsc.watch.distrusted.load(Ordering::Relaxed) => "os",
+            Source::Tsc(tsc) if tsc.is_distrusted() => "os",
             Source::Tsc(_) => "tsc",
             Source::Os(_) => "os",
             #[cfg(target_os = "linux")]
@@ -97,8 +99,61 @@ impl Clock {
     /// Whether the counter was found wrong after it had been trusted.
     #[must_use]
     pub fn fell_back(&self) -> bool {
-        matches!(&self.0, Source::Tsc(tsc) if tsc.watch.distrusted.load(Ordering::Relaxed))
+        matches!(&self.0, Source::Tsc(tsc) if tsc.is_distrusted())
     }
+
+    /// What another process needs to make a clock that agrees with this one. `None` for one that is set by hand.
+    pub(crate) fn base(&self) -> Option<TimeBase> {
+        let (source, origin) = match &self.0 {
+            Source::Tsc(tsc) => return Some(tsc.base),
+            Source::Os(origin) => (TimeBase::OS, *origin),
+            #[cfg(target_os = "linux")]
+            Source::Coarse(origin) => (TimeBase::COARSE, *origin),
+            Source::Manual(_) => return None,
+        };
+        Some(TimeBase {
+            source,
+            origin,
+            scale: 0,
+            os_origin: 0,
+        })
+    }
+
+    /// The clock of a time base. `distrusted` and `compared` are what all who use this base share. `None` if the base is of no
+    /// kind that is known.
+    pub(crate) fn on(base: TimeBase, distrusted: Held<AtomicU64>, compared: Held<[AtomicU64; 2]>) -> Option<Self> {
+        Some(Clock(match base.source {
+            TimeBase::TSC => Source::Tsc(Tsc {
+                counter: quanta::Clock::new(),
+                base,
+                distrusted,
+                compared,
+            }),
+            TimeBase::OS => Source::Os(base.origin),
+            #[cfg(target_os = "linux")]
+            TimeBase::COARSE => Source::Coarse(base.origin),
+            _ => return None,
+        }))
+    }
+}
+
+/// What makes the times of two clocks the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeBase {
+    /// One of the constants.
+    pub(crate) source: u64,
+    /// The source's reading at time zero.
+    pub(crate) origin: u64,
+    /// Nanoseconds per tick of a counter, with 32 fraction bits.
+    pub(crate) scale: u64,
+    /// The operating system's clock at time zero, for one that falls back on it.
+    pub(crate) os_origin: u64,
+}
+
+impl TimeBase {
+    pub(crate) const TSC: u64 = 1;
+    pub(crate) const OS: u64 = 2;
+    pub(crate) const COARSE: u64 = 3;
 }
 
 impl Source {
@@ -109,7 +164,7 @@ impl Source {
             #[cfg(target_os = "linux")]
             Source::Coarse(origin) => coarse_ns().wrapping_sub(*origin),
             Source::Tsc(tsc) => tsc.now(),
-            Source::Os(origin) => elapsed_ns(**origin),
+            Source::Os(origin) => os_ns().wrapping_sub(*origin),
             // Relaxed: a time carries no other data.
             Source::Manual(now) => now.load(Ordering::Relaxed),
         }
@@ -138,21 +193,36 @@ impl ManualClock {
     }
 }
 
-fn elapsed_ns(origin: Instant) -> u64 {
-    let elapsed = origin.elapsed();
-    elapsed
-        .as_secs()
+#[cfg(unix)]
+fn os_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+#[cfg(not(unix))]
+fn os_ns() -> u64 {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A clock of the system, through the C library: that one also works where the kernel's fast path is hidden, as under
+/// Valgrind.
+#[cfg(unix)]
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // Safety: `time` is a place for a time. It cannot fail for a clock that exists.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (time.tv_sec as u64)
         .wrapping_mul(1_000_000_000)
-        .wrapping_add(u64::from(elapsed.subsec_nanos()))
+        .wrapping_add(time.tv_nsec as u64)
 }
 
 #[cfg(target_os = "linux")]
 #[inline]
 fn coarse_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    (now.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(now.tv_nsec as u64)
+    read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
 /// On Linux: whether the kernel keeps its own time by the counter. It has then checked that the counter is invariant and
@@ -168,18 +238,11 @@ fn counter_is_trusted() -> bool {
 #[derive(Clone)]
 struct Tsc {
     counter: quanta::Clock,
-    origin: u64,
-    /// Nanoseconds per tick, with 32 fraction bits.
-    scale: u64,
-    watch: Arc<Watch>,
-}
-
-struct Watch {
+    base: TimeBase,
     /// Set for good once the counter disagrees with the operating system.
-    distrusted: AtomicBool,
-    os_origin: Instant,
+    distrusted: Held<AtomicU64>,
     /// The last comparison: time by the counter and by the operating system.
-    compared: [AtomicU64; 2],
+    compared: Held<[AtomicU64; 2]>,
 }
 
 /// One reading in about a million, by bits of the counter, is compared with the operating system's clock.
@@ -188,42 +251,42 @@ const COMPARE_MASK: u64 = (1 << 20) - 1;
 impl Tsc {
     fn new() -> Self {
         let counter = quanta::Clock::new();
-        let scale = counter.delta_as_nanos(0, 1 << 32);
-        let (origin, os_origin) = (counter.raw(), Instant::now());
-        let compared = [AtomicU64::new(0), AtomicU64::new(0)];
-        let watch = Watch {
-            distrusted: AtomicBool::new(false),
-            os_origin,
-            compared,
+        let base = TimeBase {
+            source: TimeBase::TSC,
+            scale: counter.delta_as_nanos(0, 1 << 32),
+            origin: counter.raw(),
+            os_origin: os_ns(),
         };
         Tsc {
             counter,
-            origin,
-            scale,
-            watch: Arc::new(watch),
+            base,
+            distrusted: Held::new(AtomicU64::new(0)),
+            compared: Held::new([AtomicU64::new(0), AtomicU64::new(0)]),
         }
+    }
+
+    fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed) != 0
     }
 
     #[inline]
     fn now(&self) -> u64 {
-        let ticks = self.counter.raw().wrapping_sub(self.origin);
-        let ns = ((u128::from(ticks) * u128::from(self.scale)) >> 32) as u64;
+        let ticks = self.counter.raw().wrapping_sub(self.base.origin);
+        let ns = ((u128::from(ticks) * u128::from(self.base.scale)) >> 32) as u64;
         // Relaxed: a thread that still trusts the counter for one more reading is off by what the comparison allows.
-        if ticks & COMPARE_MASK == 0 || self.watch.distrusted.load(Ordering::Relaxed) {
-            self.watch.checked(ns)
+        if ticks & COMPARE_MASK == 0 || self.distrusted.load(Ordering::Relaxed) != 0 {
+            self.checked(ns)
         } else {
             ns
         }
     }
-}
 
-impl Watch {
     /// Falls back for good if the counter went astray since the last comparison: by more than a hundredth, as after a
     /// migration or a suspend that reset it.
     #[cold]
     fn checked(&self, ns: u64) -> u64 {
-        let os = elapsed_ns(self.os_origin);
-        if self.distrusted.load(Ordering::Relaxed) {
+        let os = os_ns().wrapping_sub(self.base.os_origin);
+        if self.is_distrusted() {
             return os;
         }
         // Relaxed: two threads that compare at once mix two comparisons of nearly the same time; the slack covers that.
@@ -236,7 +299,7 @@ impl Watch {
         self.compared[0].store(ns, Ordering::Relaxed);
         self.compared[1].store(os, Ordering::Relaxed);
         if went_astray(ns.wrapping_sub(last_ns), by_os) {
-            self.distrusted.store(true, Ordering::Relaxed);
+            self.distrusted.store(1, Ordering::Relaxed);
             return os;
         }
         ns
@@ -256,13 +319,13 @@ mod tests {
     #[test]
     fn every_clock_agrees_with_the_operating_system() {
         for clock in [Clock::precise(), Clock::os(), Clock::coarse()] {
-            let start = Instant::now();
+            let start = os_ns();
             let from = clock.now();
-            while start.elapsed() < Duration::from_millis(30) {
+            while os_ns() - start < 30_000_000 {
                 let now = clock.now();
                 assert!(time::ahead(from, now) == 0, "{clock:?} went back");
             }
-            let (by_clock, by_os) = (time::ahead(clock.now(), from), elapsed_ns(start));
+            let (by_clock, by_os) = (time::ahead(clock.now(), from), os_ns() - start);
             assert!(
                 by_clock.abs_diff(by_os) < 12_000_000,
                 "{clock:?}: {by_clock} against {by_os} ns"
@@ -293,11 +356,40 @@ mod tests {
     #[test]
     fn a_distrusted_counter_is_not_read_again() {
         let tsc = Tsc::new();
-        tsc.watch.distrusted.store(true, Ordering::Relaxed);
-        let (os, now) = (elapsed_ns(tsc.watch.os_origin), tsc.now());
+        tsc.distrusted.store(1, Ordering::Relaxed);
+        let (os, now) = (os_ns() - tsc.base.os_origin, tsc.now());
         assert!(now >= os && now - os < 1_000_000_000);
         let clock = Clock(Source::Tsc(tsc));
         assert!(clock.fell_back());
         assert_eq!(clock.source(), "os");
+    }
+    #[test]
+    fn clocks_of_one_base_agree_and_fall_back_together() {
+        for first in [Clock::precise(), Clock::os(), Clock::coarse()] {
+            let base = first.base().unwrap();
+            let (distrusted, compared) = match &first.0 {
+                Source::Tsc(tsc) => (tsc.distrusted.clone(), tsc.compared.clone()),
+                _ => (
+                    Held::new(AtomicU64::new(0)),
+                    Held::new([AtomicU64::new(0), AtomicU64::new(0)]),
+                ),
+            };
+            let second = Clock::on(base, distrusted, compared).unwrap();
+            let differ = |what: &str| {
+                let (a, b, c) = (first.now(), second.now(), first.now());
+                // The processor may have been taken away between two readings: what they have between them is what counts.
+                assert!(
+                    time::ahead(a, b) == 0 && time::ahead(b, c) == 0,
+                    "{first:?} {what}: {a} {b} {c}"
+                );
+            };
+            differ("at first");
+            if let Source::Tsc(tsc) = &first.0 {
+                tsc.distrusted.store(1, Ordering::Relaxed);
+                assert!(second.fell_back());
+                differ("after the fall");
+            }
+        }
+        assert!(Clock::manual().0.base().is_none());
     }
 }

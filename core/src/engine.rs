@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ratelimit_model::{Decision, Gcra, Limit, time};
@@ -12,8 +11,10 @@ use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::hash::{Fingerprint, HashKey};
 use crate::keeping::FirstUse;
-use crate::override_limits::OverrideLimits;
-use crate::raw::{Asked, Axis, Events, Geometry, MAX_LIMITS, Overflow, Place, Record, Ruling, Survey, Table};
+use crate::raw::{
+    Asked, Audit, Axis, Events, Geometry, MAX_LIMITS, NoRoom, Overflow, Place, Record, Ruling, Survey, Table,
+};
+use crate::sharing::Sharing;
 use crate::snapshot::SnapshotStats;
 
 /// Keys that are hashed and brought near before the first of them is decided.
@@ -65,11 +66,10 @@ pub struct Stats {
     pub clock_fell_back: bool,
     /// How the keeping of snapshots goes, if any are kept.
     pub snapshot: Option<SnapshotStats>,
-}
-
-struct Admin {
-    limits: Vec<Limit>,
-    override_limits: OverrideLimits,
+    /// With whom the table is shared: `no`, `children` or `name`.
+    pub shared_with: &'static str,
+    /// How many limiters are attached to the table, this one among them; 1 if it is not shared.
+    pub attached: usize,
 }
 
 /// Decides for ids that are already hashed.
@@ -82,8 +82,7 @@ pub struct Engine {
     /// What changes the table beside admissions.
     pub(crate) changes: AtomicU64,
     pub(crate) first_use: FirstUse,
-    /// Held by those who change limits and overrides; no decision takes it.
-    admin: Mutex<Admin>,
+    sharing: Option<Sharing>,
 }
 
 impl Engine {
@@ -94,14 +93,7 @@ impl Engine {
     ///
     /// Errors: see [`EngineError`]; nothing is left behind.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let given = config.limits.len();
-        if given == 0 || given > MAX_LIMITS {
-            return Err(EngineError::LimitCount {
-                given,
-                expected: (1, MAX_LIMITS),
-            });
-        }
-        let gcras = config.limits.iter().map(Gcra::new).collect::<Result<Vec<_>, _>>()?;
+        let given = Self::checked(&config.limits)?;
         let geometry = match config.max_keys {
             None => Geometry::growing(),
             // Each limit has a cell of its own for each client.
@@ -112,18 +104,117 @@ impl Engine {
                 .ok_or(EngineError::MaxKeys { max_keys: keys })?,
         };
         Ok(Engine {
-            table: Table::new(geometry, &gcras, config.overflow).map_err(EngineError::Memory)?,
+            table: Table::new(geometry, &config.limits, config.overflow).map_err(EngineError::Memory)?,
             hash_key: config.hash_key,
             clock: config.clock,
             limits: given,
             counters: Counters::new(),
             changes: AtomicU64::new(0),
             first_use: FirstUse::default(),
-            admin: Mutex::new(Admin {
-                limits: config.limits,
-                override_limits: OverrideLimits::default(),
-            }),
+            sharing: None,
         })
+    }
+
+    /// Opens an engine on a table that other processes use too, or makes that table. Its hash key, clock and size are those of
+    /// the configuration if this process makes it, and else the table's.
+    ///
+    /// Errors: see [`EngineError`]; nothing is left behind.
+    pub fn shared(config: Config, sharing: Sharing) -> Result<Self, EngineError> {
+        let given = Self::checked(&config.limits)?;
+        #[cfg(target_os = "linux")]
+        {
+            let opened = crate::share::open(&config, &sharing)?;
+            Ok(Engine {
+                table: opened.table,
+                hash_key: opened.hash_key,
+                clock: opened.clock,
+                limits: given,
+                counters: Counters::new(),
+                changes: AtomicU64::new(0),
+                first_use: FirstUse::default(),
+                sharing: Some(sharing),
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (given, sharing);
+            Err(EngineError::ShareUnavailable(
+                "tables are shared between processes on Linux only: leave share out".into(),
+            ))
+        }
+    }
+
+    /// Says what is wrong with limits, if anything is, and how many there are.
+    fn checked(limits: &[Limit]) -> Result<usize, EngineError> {
+        let given = limits.len();
+        if given == 0 || given > MAX_LIMITS {
+            return Err(EngineError::LimitCount {
+                given,
+                expected: (1, MAX_LIMITS),
+            });
+        }
+        for limit in limits {
+            limit.validate()?;
+        }
+        Ok(given)
+    }
+
+    // --- Several processes ---------------------------------------------------------------------------------------
+
+    /// Removes the shared table of a name in a directory. False if there was none.
+    ///
+    /// Errors: processes are attached to it, or the file is not the user's own.
+    #[cfg(target_os = "linux")]
+    pub fn remove_shared(directory: &std::path::Path, name: &str) -> Result<bool, EngineError> {
+        crate::share::remove(directory, name)
+    }
+
+    /// Looks at the shared table of a name without attaching to it: takes no slot and writes no cell. `None` if there is none.
+    ///
+    /// Errors: the file is no table, or not the user's own. Cost: work in proportion to the table.
+    #[cfg(target_os = "linux")]
+    pub fn look_at_shared(directory: &std::path::Path, name: &str) -> Result<Option<crate::Look>, EngineError> {
+        crate::share::look(directory, name)
+    }
+
+    /// Whether other processes use this table too, or may after a fork.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    /// With whom the table is shared: `no`, `children` or `name`.
+    #[must_use]
+    pub fn shared_with(&self) -> &'static str {
+        match self.sharing.as_ref().map(|sharing| &sharing.with) {
+            None => "no",
+            Some(crate::With::Children) => "children",
+            Some(crate::With::Name { .. }) => "name",
+        }
+    }
+
+    /// Whether this engine is now the one that does what one of all on the table should do, like writing snapshots. It stays so until
+    /// it is dropped or its process ends; then the next who asks is. On a private table its engine is, and in a forked child,
+    /// which has a table of its own, that child's.
+    ///
+    /// Cost: a load; and if another one leads, a system call that proves whether it is alive.
+    #[must_use]
+    pub fn try_lead(&self) -> bool {
+        self.table.try_lead()
+    }
+
+    /// Whether this engine was elected and still is. Cost: a load.
+    #[must_use]
+    pub fn lead_is_mine(&self) -> bool {
+        self.table.leads()
+    }
+
+    /// Looks at every cell: whether the table is in order. Exact only while nobody decides.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        self.table.audit_own(self.limits, &self.asked(0, None))
     }
 
     /// The fingerprint of an id.
@@ -405,8 +496,7 @@ impl Engine {
             self.table.reset(client, limit, &asked);
         }
         if self.table.has_records() {
-            let _admin = self.admin();
-            self.table.remove_record(client.of_block());
+            self.table.administer(&asked).remove_record(client.of_block());
         }
     }
 
@@ -416,16 +506,16 @@ impl Engine {
     /// Errors: no room for another block.
     pub fn block(&self, client: Fingerprint, duration: Duration) -> Result<(), EngineError> {
         let _changed = Changed(&self.changes);
-        let _admin = self.admin();
+        let admin = self.table.administer(&self.asked(1, None));
         if duration.is_zero() {
-            self.table.remove_record(client.of_block());
+            admin.remove_record(client.of_block());
             return Ok(());
         }
         let ns = u64::try_from(duration.as_nanos())
             .unwrap_or(u64::MAX)
             .min(LONGEST_BLOCK_NS);
         let now = self.clock.now();
-        self.table
+        admin
             .store_record(client.of_block(), Record::of_block(time::add(now, ns)), now)
             .map_err(|_| EngineError::TooManyRecords)
     }
@@ -435,14 +525,13 @@ impl Engine {
     /// The limits in force, in order.
     #[must_use]
     pub fn limits(&self) -> Vec<Limit> {
-        self.admin().limits.clone()
+        self.table.administer(&self.asked(0, None)).limits(self.limits)
     }
 
     /// Puts other limits in force, one for each, while decisions run. A client keeps the share of its burst that is spent.
     ///
     /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
     pub fn set_limits(&self, limits: &[Limit]) -> Result<(), EngineError> {
-        let mut admin = self.admin();
         if limits.len() != self.limits {
             return Err(EngineError::LimitCount {
                 given: limits.len(),
@@ -453,12 +542,7 @@ impl Engine {
             limit.validate()?;
         }
         let _changed = Changed(&self.changes);
-        for (index, limit) in limits.iter().enumerate() {
-            if admin.limits[index] != *limit {
-                self.table.set_limit(index, limit)?;
-            }
-        }
-        admin.limits = limits.to_vec();
+        self.table.administer(&self.asked(1, None)).set_limits(limits);
         Ok(())
     }
 
@@ -468,52 +552,29 @@ impl Engine {
     pub fn set_override(&self, client: Fingerprint, limit: Option<Limit>) -> Result<(), EngineError> {
         let gcra = limit.as_ref().map(Gcra::new).transpose()?;
         let _changed = Changed(&self.changes);
-        let mut admin = self.admin();
         let asked = self.asked(1, None);
-        let before = self.table.record(client).any_limit();
-        let Some(gcra) = gcra else {
-            self.table
-                .clear_override(client, &asked)
-                .map_err(|_| EngineError::TooManyRecords)?;
-            before
-                .into_iter()
-                .for_each(|place| admin.override_limits.give_back(place));
-            return Ok(());
-        };
-        let (place, is_new) = admin
-            .override_limits
-            .take(gcra.to_words())
-            .ok_or(EngineError::TooManyOverrideLimits)?;
-        if is_new {
-            self.table.store_override_limit(usize::from(place), &gcra);
+        let admin = self.table.administer(&asked);
+        match gcra {
+            None => admin
+                .take_override(client, &asked)
+                .map_err(|_| EngineError::TooManyRecords),
+            Some(gcra) => admin
+                .give_override(client, &gcra, &asked)
+                .map_err(|no_room| match no_room {
+                    NoRoom::Limits => EngineError::TooManyOverrideLimits,
+                    NoRoom::Records => EngineError::TooManyRecords,
+                }),
         }
-        if self.table.set_override(client, place, &asked).is_err() {
-            admin.override_limits.give_back(usize::from(place));
-            return Err(EngineError::TooManyRecords);
-        }
-        before
-            .into_iter()
-            .for_each(|place| admin.override_limits.give_back(place));
-        Ok(())
     }
 
     /// Puts all clients back under the limits for all. Work in proportion to the overrides.
     pub fn clear_overrides(&self) {
-        let mut admin = self.admin();
         let asked = self.asked(1, None);
-        for client in self.table.overridden() {
-            let place = self.table.record(client).any_limit();
+        let admin = self.table.administer(&asked);
+        for client in admin.overridden() {
             // The record exists already, so there is room for its last version.
-            let _ = self.table.clear_override(client, &asked);
-            place
-                .into_iter()
-                .for_each(|place| admin.override_limits.give_back(place));
+            let _ = admin.take_override(client, &asked);
         }
-    }
-
-    fn admin(&self) -> MutexGuard<'_, Admin> {
-        // What a panicking thread may have left undone is complete records and limits, each of them valid.
-        self.admin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // --- Looking -------------------------------------------------------------------------------------------------
@@ -542,6 +603,8 @@ impl Engine {
             clock: self.clock.source(),
             clock_fell_back: self.clock.fell_back(),
             snapshot: None,
+            shared_with: self.shared_with(),
+            attached: self.table.attached(),
         }
     }
 

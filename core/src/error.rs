@@ -3,7 +3,7 @@ use std::fmt;
 use ratelimit_model::LimitError;
 
 use crate::Engine;
-use crate::raw::OVERRIDE_LIMITS;
+use crate::raw::{OVERRIDE_LIMITS, SLOTS};
 
 /// Why an engine cannot be made or changed.
 #[derive(Debug)]
@@ -36,6 +36,19 @@ pub enum EngineError {
         /// How many of the other.
         others: usize,
     },
+    /// A name that a shared table cannot have.
+    ShareName {
+        /// The name, shortened if it is long.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The shared table is not the one that was asked for.
+    ShareMismatch(String),
+    /// As many limiters as can be are attached to the shared table.
+    ShareFull,
+    /// The shared table cannot be made, opened or removed.
+    ShareUnavailable(String),
 }
 
 impl fmt::Display for EngineError {
@@ -78,6 +91,16 @@ impl fmt::Display for EngineError {
             EngineError::TooManyOverrideLimits => write!(
                 f,
                 "overrides use {OVERRIDE_LIMITS} different limits already: give clients limits that others have too"
+            ),
+            EngineError::ShareName { name, reason } => write!(
+                f,
+                "\"{}\" is no name for a shared table: {reason}; use 1 to 100 letters, digits, dots, hyphens and underscores",
+                name.escape_debug()
+            ),
+            EngineError::ShareMismatch(text) | EngineError::ShareUnavailable(text) => f.write_str(text),
+            EngineError::ShareFull => write!(
+                f,
+                "{SLOTS} limiters are attached to the shared table already: use one limiter for each process, or another name"
             ),
             EngineError::Lengths { keys, others } => {
                 write!(

@@ -1,5 +1,8 @@
 //! The table as the models of `loom-tests` see it: small, without a clock, and with hooks for threads that stop for ever.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use ratelimit_model::{Gcra, Limit};
 
 use crate::clock::Clock;
@@ -13,22 +16,21 @@ pub use crate::sync::{Mutant, Rule, Site, with_mutant};
 pub struct ModelTable {
     table: Table,
     clock: Clock,
+    administrators: AtomicUsize,
+    most_administrators: AtomicUsize,
 }
 
 impl ModelTable {
     /// `tiers` says how many lines each tier has, `cells` how many cells of a line are used (1 to 3).
     #[must_use]
     pub fn new(tiers: &[u64], presized: bool, cells: usize, limits: &[Limit]) -> Self {
-        let limits: Vec<Gcra> = limits
-            .iter()
-            .map(|limit| Gcra::new(limit).expect("a model's limit"))
-            .collect();
-        let mut table =
-            Table::new(Geometry::of(tiers, presized), &limits, Overflow::Share).expect("memory for a model");
+        let mut table = Table::new(Geometry::of(tiers, presized), limits, Overflow::Share).expect("memory for a model");
         table.use_cells(cells);
         ModelTable {
             table,
             clock: Clock::manual().0,
+            administrators: AtomicUsize::new(0),
+            most_administrators: AtomicUsize::new(0),
         }
     }
 
@@ -87,15 +89,47 @@ impl ModelTable {
         self.table.reset(Fingerprint::new(client), 0, &self.asked(now, 1));
     }
 
-    /// Changes the limit; one thread at a time.
+    /// Changes the limit, as process 1.
     pub fn set_limit(&self, limit: Limit) {
-        self.table.set_limit(0, &limit).expect("a model's limit");
+        self.table.administer(&self.asked(0, 1)).set_limits(&[limit]);
     }
 
-    /// Stops for ever after `words` of the four numbers of the next limit are written.
+    /// Says what the limit is to be and stops for ever after `words` of its four numbers are written, as a process that may
+    /// die.
     pub fn set_limit_and_stop(&self, limit: Limit, words: usize) {
-        self.table
-            .set_limit_and_stop(0, &Gcra::new(&limit).expect("a model's limit"), words);
+        self.table.set_limit_and_stop(0, &limit, words, &self.asked(0, 1));
+    }
+
+    /// The limits that people are shown.
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        self.table.administer(&self.asked(0, 1)).limits(1)[0]
+    }
+
+    /// Administers for two steps of a model, and notes how many do so at once.
+    pub fn administer_slowly(&self) {
+        let _admin = self.table.administer(&self.asked(0, 1));
+        let now = self.administrators.fetch_add(1, Relaxed) + 1;
+        self.most_administrators.fetch_max(now, Relaxed);
+        loom::thread::yield_now();
+        self.administrators.fetch_sub(1, Relaxed);
+    }
+
+    /// The most that ever did so at once.
+    #[must_use]
+    pub fn most_administrators(&self) -> usize {
+        self.most_administrators.load(Relaxed)
+    }
+
+    /// From here on the death of the process that stops is proven.
+    pub fn mortal_dies(&self) {
+        self.table.mortal_dies();
+    }
+
+    /// How many cells are claimed.
+    #[must_use]
+    pub fn claims(&self) -> usize {
+        self.table.count_claims()
     }
 
     /// Gives a client a limit of its own, kept at `index`; one thread at a time.
@@ -118,6 +152,18 @@ impl ModelTable {
     pub fn decide_and_stop(&self, client: u64, now: u64, cost: u64, stop: Stop) {
         self.table
             .insert_and_stop(Fingerprint::new(client), 0, &self.asked(now, cost), stop);
+    }
+
+    /// Claims a cell for `client`, runs `meanwhile`, and goes on with the insert until the cell is TENTATIVE.
+    pub fn sleep_in_claim<R>(&self, client: u64, now: u64, meanwhile: impl FnOnce() -> R) -> R {
+        let wake_up = self
+            .table
+            .fall_asleep_in_claim(Fingerprint::new(client), &self.asked(now, 1));
+        let result = meanwhile();
+        if let Some(wake_up) = wake_up {
+            wake_up();
+        }
+        result
     }
 
     /// The TATs of the LIVE cells of a client. Without a race there is at most one.

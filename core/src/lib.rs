@@ -4,10 +4,11 @@
 //! table needs, for ids that are already hashed.
 //!
 //! - [`Engine`] decides. It joins the lock-free table (`raw`), a [`Clock`] and a [`HashKey`].
+//! - `share` puts one table under several processes; deciding is the same code on the same words.
 //! - `raw` is the only place with unsafe table code. Its module page says which file has which subject.
 
-// Models drive the table alone, without the engine around it.
-#![cfg_attr(ratelimit_loom, allow(dead_code, unused_imports))]
+// Models drive the table alone, without the engine around it; and tables are shared on Linux only.
+#![cfg_attr(any(ratelimit_loom, not(target_os = "linux")), allow(dead_code, unused_imports))]
 
 mod clock;
 #[cfg(not(ratelimit_loom))]
@@ -21,10 +22,12 @@ pub mod face;
 mod hash;
 #[cfg(not(ratelimit_loom))]
 mod keeping;
-#[cfg(not(ratelimit_loom))]
-mod override_limits;
 pub mod process;
 mod raw;
+#[cfg(all(target_os = "linux", not(ratelimit_loom)))]
+mod share;
+#[cfg(not(ratelimit_loom))]
+mod sharing;
 #[cfg(not(ratelimit_loom))]
 pub mod snapshot;
 mod sync;
@@ -36,4 +39,8 @@ pub use engine::{Config, Engine, Stats};
 pub use error::EngineError;
 pub use hash::{Fingerprint, HashKey};
 #[cfg(not(ratelimit_loom))]
-pub use raw::{Events, MAX_LIMITS, Overflow, Survey};
+pub use raw::{Audit, Events, MAX_LIMITS, Overflow, Survey};
+#[cfg(all(target_os = "linux", not(ratelimit_loom)))]
+pub use share::Look;
+#[cfg(not(ratelimit_loom))]
+pub use sharing::{SHARE_DIRECTORY, SHARED_MAX_KEYS, Sharing, With};

@@ -26,15 +26,25 @@ pub fn generation() -> u64 {
 fn watch() {
     static WATCHED: Once = Once::new();
 
+    extern "C" fn prepare() {
+        owned::before_fork();
+    }
+
+    extern "C" fn in_parent() {
+        owned::after_fork();
+    }
+
     extern "C" fn in_child() {
-        // An atomic is all that is safe to touch between fork and exec.
+        // Atomics and `close` are all that is safe to use between fork and exec.
         GENERATION.fetch_add(1, Ordering::Relaxed);
+        owned::close_inherited();
     }
 
     WATCHED.call_once(|| {
-        // Safety: `in_child` is a function of the right type that only adds to an atomic. The C library forgets it when this
-        // library is unloaded.
-        let _failed_for_want_of_memory = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // Safety: these are functions of the right type that only use atomics, `close` and `sched_yield`. The C library
+        // forgets them when this library is unloaded.
+        let _failed_for_want_of_memory =
+            unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
     });
 }
 
@@ -73,6 +83,135 @@ impl Drop for Blocked {
     fn drop(&mut self) {
         // Safety: as in `new`; the set is one that the system gave.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+#[cfg(unix)]
+pub(crate) use owned::Owned;
+
+/// Descriptors that a forked child does not keep.
+#[cfg(unix)]
+mod owned {
+    use std::fs::File;
+    use std::io;
+    use std::mem::ManuallyDrop;
+    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+    /// The most of them at the same time.
+    const MOST: usize = 1_024;
+
+    static KEPT: [AtomicI32; MOST] = [const { AtomicI32::new(-1) }; MOST];
+    /// Set while a descriptor is opened or closed, or a fork is under way: neither may see the other half done.
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    static BUSY_FORKING: AtomicBool = AtomicBool::new(false);
+
+    /// A file that is closed in every forked child, so that a lock on it proves that *this* process lives.
+    #[derive(Debug)]
+    pub(crate) struct Owned {
+        file: ManuallyDrop<File>,
+        place: usize,
+        generation: u64,
+    }
+
+    impl Owned {
+        /// Keeps what `open` opens.
+        ///
+        /// Errors: those of `open`, and too many of these in one process.
+        pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
+            let generation = super::generation();
+            while BUSY.swap(true, Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            let opened = open().and_then(|file| {
+                let mut places = KEPT.iter().enumerate();
+                let free = places.find(|(_, kept)| {
+                    let take = kept.compare_exchange(-1, file.as_raw_fd(), Ordering::AcqRel, Ordering::Relaxed);
+                    take.is_ok()
+                });
+                match free {
+                    Some((place, _)) => Ok(Owned {
+                        file: ManuallyDrop::new(file),
+                        place,
+                        generation,
+                    }),
+                    None => Err(io::Error::other("this process has 1,024 shared limiters open already")),
+                }
+            });
+            BUSY.store(false, Ordering::Release);
+            opened
+        }
+
+        pub(crate) fn as_raw_fd(&self) -> RawFd {
+            self.file.as_raw_fd()
+        }
+
+        /// Takes the descriptor out of this, to be kept as a number.
+        pub(crate) fn into_parts(self) -> (RawFd, usize) {
+            let this = ManuallyDrop::new(self);
+            (this.file.as_raw_fd(), this.place)
+        }
+
+        /// The inverse of [`into_parts`](Owned::into_parts), in the same process.
+        ///
+        /// # Safety
+        /// The parts come from one call of `into_parts` in this process, and are used once.
+        pub(crate) unsafe fn from_parts(fd: RawFd, place: usize) -> Self {
+            Owned {
+                // Safety: the descriptor is open and nobody else's, as the caller promises.
+                file: ManuallyDrop::new(unsafe { File::from_raw_fd(fd) }),
+                place,
+                generation: super::generation(),
+            }
+        }
+    }
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            if self.generation != super::generation() {
+                // Closed when this child was made; the number may be another file's by now.
+                return;
+            }
+            while BUSY.swap(true, Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            KEPT[self.place].store(-1, Ordering::Release);
+            // Safety: it is dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+            BUSY.store(false, Ordering::Release);
+        }
+    }
+
+    /// Waits until no descriptor is on its way. Not for ever: a fork inside a signal handler would wait for itself.
+    pub(super) fn before_fork() {
+        for _ in 0..1_000_000 {
+            if !BUSY.swap(true, Ordering::Acquire) {
+                BUSY_FORKING.store(true, Ordering::Relaxed);
+                return;
+            }
+            // Safety: has no effect but to let others run.
+            unsafe { libc::sched_yield() };
+        }
+    }
+
+    pub(super) fn after_fork() {
+        if BUSY_FORKING.swap(false, Ordering::Relaxed) {
+            BUSY.store(false, Ordering::Release);
+        }
+    }
+
+    /// In a child, which has one thread: nobody opens or closes anything here.
+    pub(super) fn close_inherited() {
+        BUSY_FORKING.store(false, Ordering::Relaxed);
+        BUSY.store(false, Ordering::Relaxed);
+        for kept in &KEPT {
+            let fd = kept.swap(-1, Ordering::Relaxed);
+            if fd >= 0 {
+                // Safety: the descriptor is the child's copy of one that only an `Owned` of the parent's uses, and that one does not
+                // touch it in another generation.
+                unsafe { libc::close(fd) };
+            }
+        }
     }
 }
 

@@ -23,6 +23,21 @@ pub(crate) fn spin() {
     std::hint::spin_loop();
 }
 
+/// Waits for another thread or process, longer from turn to turn: up to a millisecond.
+pub(crate) fn pause(turns: u32) {
+    #[cfg(ratelimit_loom)]
+    {
+        let _ = turns;
+        loom::thread::yield_now();
+    }
+    #[cfg(not(ratelimit_loom))]
+    match turns {
+        0..64 => std::hint::spin_loop(),
+        64..128 => std::thread::yield_now(),
+        _ => std::thread::sleep(std::time::Duration::from_micros(u64::from(turns).min(1_000))),
+    }
+}
+
 /// An atomic access of the protocol. `docs/memory-ordering.md` gives each its order and its partner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Site {
@@ -90,6 +105,12 @@ pub enum Site {
     RecordStore,
     /// The fence between the word that ends an override and the search for a cell that was charged under it.
     RemovalFence,
+    /// The claim of a dead process to FREE.
+    ClaimFree,
+    /// The word that gives the right to administer, taken.
+    AdminTake,
+    /// The same, given back.
+    AdminRelease,
 }
 
 /// A rule of the protocol.
@@ -137,6 +158,14 @@ pub enum Rule {
     RemovalMovesWord,
     /// Who settles a cell that was charged under an override looks at the record after his fence.
     RecordBeforeConfirm,
+    /// A claim that is in the way is freed once its process is dead.
+    DeadClaims,
+    /// But not before: the process has to be proven dead.
+    ClaimProof,
+    /// The right to administer is taken from a process only when that is proven dead.
+    AdminProof,
+    /// Who takes it over finishes or undoes what was left half done.
+    RepairOnTakeover,
 }
 
 #[cfg(not(ratelimit_loom))]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ratelimit_core::snapshot::Restore;
-use ratelimit_core::{Clock, Config, Engine, HashKey, Overflow};
+use ratelimit_core::{Clock, Config, Engine, HashKey, Overflow, SHARE_DIRECTORY, Sharing, With};
 use ratelimit_model::Limit;
 
 use crate::keeper::Persist;
@@ -32,6 +32,16 @@ pub struct Builder {
     overflow: Overflow,
     persist: Option<Persist>,
     restore: Restore,
+    share: Share,
+}
+
+/// What was asked for of sharing.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    name: Option<String>,
+    with_children: bool,
+    directory: Option<PathBuf>,
+    replace_limits: bool,
 }
 
 impl Builder {
@@ -112,11 +122,113 @@ impl Builder {
         self
     }
 
-    /// Makes the limiter. Starts no thread, and opens no file unless snapshots are [kept](Builder::persist).
+    /// Uses one table with all processes of this user on this host that give the same name: together they admit what one process
+    /// would. A decision costs the same. On Linux.
+    ///
+    /// The name has 1 to 100 letters, digits, dots, hyphens and underscores. The first process makes the table, with
+    /// its limits, size, hash key and clock; the others use that one, and are refused with an error if they were given other limits, or
+    /// explicitly another size, hash key or clock (see [`replace_limits`](Builder::replace_limits)). If nobody uses the
+    /// table any more, the next process puts its own limits in force and clients keep the share of their burst that is spent;
+    /// another size or number of limits makes a new table then.
+    ///
+    /// **What is left.** The table outlives its processes, so that a restart of all workers resets nobody; it goes when the
+    /// machine is started anew, or by [`Limiter::unshare`](crate::Limiter::unshare). It is a file of mode 0600 on the tmpfs
+    /// [`/dev/shm`](Builder::share_directory), all of it taken at once: about 33 bytes for each of
+    /// [`max_keys`](Builder::max_keys) and limit, 8 MiB for the 250,000 keys that there are room for if nothing is said. Do not
+    /// shorten it while it is in use: every access beyond its end ends the process (SIGBUS).
+    ///
+    /// **What a crash does.** A process may be killed at any instant: the others go on, and at most the requests
+    /// that it was deciding count without having been answered. At most 256 limiters can be attached at a time.
+    ///
+    /// **Versions.** Builds whose tables are laid out differently use different files, so while a new version replaces an
+    /// old one a client may spend its burst on both.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use ratelimit::Limiter;
+    ///
+    /// # let name = &format!("doc-{}", std::process::id());
+    /// let worker = || Limiter::builder().limit("2/hour".parse()?).share(name).build();
+    /// let (one, other) = (worker()?, worker()?);
+    /// assert!(one.is_allowed("client-7") && other.is_allowed("client-7"));
+    /// assert!(!one.is_allowed("client-7") && !other.is_allowed("client-7"));
+    /// # drop((one, other));
+    /// # Limiter::unshare(name)?;
+    /// # }
+    /// # Ok::<(), ratelimit::Error>(())
+    /// ```
+    pub fn share(mut self, name: impl Into<String>) -> Self {
+        self.share.name = Some(name.into());
+        self
+    }
+
+    /// Uses one table with the processes that are forked from this one after the limiter is made, as servers do that load an
+    /// application first and fork their workers then. Without it a fork copies the table, and each worker admits the whole
+    /// limit. On Linux.
+    ///
+    /// There is no name and no file, and the table goes with its last process. Size and what a crash does: as with
+    /// [`share`](Builder::share), but memory is used as it is touched.
+    pub fn share_with_children(mut self) -> Self {
+        self.share.with_children = true;
+        self
+    }
+
+    /// Where the file of a [shared](Builder::share) table lies: a directory on a tmpfs; `/dev/shm` if nothing is said. For
+    /// containers that share a tmpfs mounted elsewhere.
+    pub fn share_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.share.directory = Some(directory.into());
+        self
+    }
+
+    /// Puts this limiter's limits in force for all processes on the [shared](Builder::share) table if it has others, instead of
+    /// failing. There must be as many. Clients keep the share of their burst that is spent.
+    pub fn replace_limits(mut self, replace: bool) -> Self {
+        self.share.replace_limits = replace;
+        self
+    }
+
+    fn sharing(&self) -> Result<Option<Sharing>, Error> {
+        let refuse = |text: &str| Err(Error::ShareMismatch(text.to_owned()));
+        let with = match (&self.share.name, self.share.with_children) {
+            (Some(_), true) => {
+                return refuse(
+                    "a table is shared by name or with children, not both: a named one is shared with children too",
+                );
+            }
+            (Some(name), false) => With::Name {
+                name: name.clone(),
+                directory: self.share.directory.clone().unwrap_or_else(|| SHARE_DIRECTORY.into()),
+            },
+            (None, _) if self.share.directory.is_some() => {
+                return refuse("a share_directory needs a name for the table in it: call share");
+            }
+            (None, _) if self.share.replace_limits => {
+                return refuse("there is no shared table whose limits could be replaced: call share");
+            }
+            (None, true) => With::Children,
+            (None, false) => return Ok(None),
+        };
+        Ok(Some(Sharing {
+            with,
+            replace_limits: self.share.replace_limits,
+            hash_key_matters: self.hash_key.is_some(),
+            clock_matters: self.clock.is_some(),
+        }))
+    }
+
+    /// Makes the limiter. Starts no thread, and opens no file unless snapshots are [kept](Builder::persist) or the table is
+    /// [shared](Builder::share).
     ///
     /// Errors: no limit or too many, a limit that makes no sense, a `max_keys` beyond what can be addressed, or no memory; a
-    /// snapshot path that cannot be used or that another limiter uses, or no whole snapshot where one is required.
+    /// snapshot path that cannot be used or that another limiter uses, or no whole snapshot where one is required; for a shared
+    /// table a name that cannot be, other limits than it has, too many processes, or no room for its file.
     pub fn build(self) -> Result<Limiter, Error> {
+        let sharing = self.sharing()?;
+        if sharing.is_some() && self.persist.is_some() {
+            return Err(Error::Unsupported(
+                "this version of ratelimit keeps no snapshots of a shared table: leave out one of the two".to_owned(),
+            ));
+        }
         // Before the key: whoever holds the place may make it.
         let disk = self.persist.as_ref().map(Persist::open).transpose()?;
         let hash_key = match (self.hash_key, &self.persist) {
@@ -125,13 +237,17 @@ impl Builder {
             (None, None) => HashKey::random()
                 .map_err(|error| Error::System(format!("the system gave no randomness for the secret: {error}")))?,
         };
-        let engine = Engine::new(Config {
+        let config = Config {
             limits: self.limits,
             max_keys: self.max_keys,
             hash_key,
             clock: self.clock.unwrap_or_else(Clock::precise),
             overflow: self.overflow,
-        })?;
+        };
+        let engine = match sharing {
+            None => Engine::new(config)?,
+            Some(sharing) => Engine::shared(config, sharing)?,
+        };
         let (engine, keeper) = match (self.persist, disk) {
             (Some(persist), Some(disk)) => {
                 let (engine, keeper) = persist.begin(disk, engine, self.restore)?;

@@ -50,6 +50,14 @@ pub enum Error {
     NotPersistent(String),
     /// A forked child was asked for what only its parent may do.
     ForkedChild(String),
+    /// A name that a shared table cannot have.
+    ShareName(String),
+    /// The shared table has other limits, another size, hash key or clock than this limiter was given.
+    ShareMismatch(String),
+    /// As many limiters as can be are attached to the shared table.
+    ShareFull(String),
+    /// The shared table cannot be made, opened or removed: no room, no rights, no tmpfs, or in use.
+    ShareUnavailable(String),
 }
 
 /// An error's code, its name, and what it means, for all languages.
@@ -110,6 +118,10 @@ codes! {
     Error::RestoreRequired(_) => 23 "restore_required" "a whole snapshot was required, and there was none"
     Error::NotPersistent(_) => 24 "not_persistent" "a snapshot was asked of a limiter that keeps none"
     Error::ForkedChild(_) => 25 "forked_child" "a forked child was asked for what only its parent may do"
+    Error::ShareName(_) => 30 "share_name" "a name that a shared table cannot have"
+    Error::ShareMismatch(_) => 31 "share_mismatch" "the shared table has other limits, size, hash key or clock"
+    Error::ShareFull(_) => 32 "share_full" "too many limiters are attached to the shared table"
+    Error::ShareUnavailable(_) => 33 "share_unavailable" "the shared table cannot be made, opened or removed"
 }
 
 impl fmt::Display for Error {
@@ -130,7 +142,11 @@ impl fmt::Display for Error {
             | Error::SnapshotWrite(text)
             | Error::RestoreRequired(text)
             | Error::NotPersistent(text)
-            | Error::ForkedChild(text) => f.write_str(text),
+            | Error::ForkedChild(text)
+            | Error::ShareName(text)
+            | Error::ShareMismatch(text)
+            | Error::ShareFull(text)
+            | Error::ShareUnavailable(text) => f.write_str(text),
             Error::Closed => f.write_str("this limiter was closed: make a new one"),
             Error::Internal(text) => {
                 write!(f, "a bug of ratelimit, please report it with this text: {text}")
@@ -181,6 +197,10 @@ impl From<EngineError> for Error {
             EngineError::MaxKeys { .. } => Error::MaxKeys(text),
             EngineError::TooManyRecords | EngineError::TooManyOverrideLimits => Error::Full(text),
             EngineError::Lengths { .. } => Error::Lengths(text),
+            EngineError::ShareName { .. } => Error::ShareName(text),
+            EngineError::ShareMismatch(_) => Error::ShareMismatch(text),
+            EngineError::ShareFull => Error::ShareFull(text),
+            EngineError::ShareUnavailable(_) => Error::ShareUnavailable(text),
             // Memory, and what a later engine may add: the system's to solve.
             _ => Error::System(text),
         }
@@ -236,6 +256,10 @@ mod tests {
             (23, "restore_required"),
             (24, "not_persistent"),
             (25, "forked_child"),
+            (30, "share_name"),
+            (31, "share_mismatch"),
+            (32, "share_full"),
+            (33, "share_unavailable"),
         ];
         let listed: Vec<_> = ERROR_CODES.iter().map(|error| (error.code, error.name)).collect();
         assert_eq!(listed, promised);

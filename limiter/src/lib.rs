@@ -28,6 +28,11 @@
 //!   clients that find no place are denied too often rather than allowed too often, and [`Stats::overflowed`] counts them.
 //! - A denial is a value. Misuse is an error with a sentence that says what to do, and a stable [code](Error::code).
 //!
+//! # Several processes
+//!
+//! [`Builder::share`] gives all processes of a user on a host one table, [`Builder::share_with_children`] those that are forked from
+//! one. Otherwise each process admits the whole limit. A limiter may be used in a forked child at once.
+//!
 //! # Features
 //!
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
@@ -55,8 +60,10 @@ pub use builder::Builder;
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
 pub use limiter::Limiter;
+#[cfg(target_os = "linux")]
+pub use ratelimit_core::Look;
 pub use ratelimit_core::snapshot::{Outcome, Restore, Restored, SnapshotStats};
-pub use ratelimit_core::{Clock, ManualClock, Overflow, Stats, Survey};
+pub use ratelimit_core::{Audit, Clock, ManualClock, Overflow, Stats, Survey};
 pub use ratelimit_model::{Decision, Limit, LimitError};
 pub use wait::Wait;
 

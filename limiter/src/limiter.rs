@@ -1,8 +1,12 @@
 use std::fmt;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratelimit_core::{Engine, Stats};
+#[cfg(target_os = "linux")]
+use ratelimit_core::Look;
+use ratelimit_core::{Audit, Engine, Stats};
 use ratelimit_model::{Decision, Limit};
 
 use crate::keeper::Keeper;
@@ -273,6 +277,39 @@ impl Limiter {
     #[must_use]
     pub fn prometheus(&self) -> String {
         crate::prometheus::text(&self.stats())
+    }
+
+    /// Looks at every cell and says whether the table is in order. Exact only while nobody decides.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        self.engine.audit()
+    }
+
+    // --- Shared tables -------------------------------------------------------------------------------------------
+
+    /// Removes the [shared](Builder::share) table of a name from `/dev/shm`. False if there was none.
+    ///
+    /// Errors: limiters are attached to it, or the file is another user's.
+    #[cfg(target_os = "linux")]
+    pub fn unshare(name: &str) -> Result<bool, Error> {
+        Self::unshare_in(ratelimit_core::SHARE_DIRECTORY, name)
+    }
+
+    /// As [`unshare`](Limiter::unshare), for a table in another [directory](Builder::share_directory).
+    #[cfg(target_os = "linux")]
+    pub fn unshare_in(directory: impl AsRef<Path>, name: &str) -> Result<bool, Error> {
+        Ok(Engine::remove_shared(directory.as_ref(), name)?)
+    }
+
+    /// Looks at the [shared](Builder::share) table of a name from outside: takes part in nothing and writes no cell. `None` if there
+    /// is none.
+    ///
+    /// Errors: the file is no table, from another boot, or another user's. Cost: work in proportion to the table.
+    #[cfg(target_os = "linux")]
+    pub fn look_at_shared(directory: impl AsRef<Path>, name: &str) -> Result<Option<Look>, Error> {
+        Ok(Engine::look_at_shared(directory.as_ref(), name)?)
     }
 
     /// Makes the table's memory read-only: the proof that a denial writes nothing.

@@ -101,7 +101,7 @@ options! {
     Limits "limits" false "a limit as text like \"100/minute\", or a list of such texts"
         "Complete limits as text, in place of rate_limit, time_window, burst and strict."
     MaxKeys "max_keys" false "a whole number from 1"
-        "How many clients with debt to have room for; bounds the memory. Default: grows on its own to 40 million cells."
+        "How many clients with debt to have room for; bounds the memory. Default: grows on its own to 40 million cells; 250,000 clients if shared."
     Path "path" false "the name of a file"
         "The snapshot file that lets counts survive a restart. Default: none, counts live in memory alone."
     SnapshotEvery "snapshot_every" true "a duration above 0"
@@ -225,6 +225,7 @@ pub struct Options {
     snapshot_every: Option<Duration>,
     restore: Restore,
     share: Option<Share>,
+    replace_limits: bool,
     clock: Option<Clock>,
     overflow: Overflow,
     hash_key: Option<[u8; 16]>,
@@ -246,6 +247,7 @@ impl Options {
             snapshot_every: None,
             restore: Restore::default(),
             share: None,
+            replace_limits: false,
             clock: None,
             overflow: Overflow::default(),
             hash_key: None,
@@ -319,7 +321,8 @@ impl Options {
                     ],
                 )?;
             }
-            Name::ReplaceLimits | Name::Cluster => {
+            Name::ReplaceLimits => self.replace_limits = of.truth(&value)?,
+            Name::Cluster => {
                 return Err(Error::Unsupported(format!(
                     "this version of ratelimit has no \"{name}\": leave it out"
                 )));
@@ -362,11 +365,12 @@ impl Options {
         if let Some(hash_key) = self.hash_key {
             builder = builder.hash_key(hash_key);
         }
-        if self.share.is_some() {
-            return Err(Error::Unsupported(
-                "this version of ratelimit has no \"share\": leave it out".to_owned(),
-            ));
+        match &self.share {
+            Some(Share::Name(name)) => builder = builder.share(name.clone()),
+            Some(Share::WithChildren) => builder = builder.share_with_children(),
+            None => {}
         }
+        builder = builder.replace_limits(self.replace_limits);
         match &self.path {
             Some(path) => {
                 let every = self.snapshot_every.unwrap_or(SNAPSHOT_EVERY);

@@ -9,7 +9,7 @@ use ratelimit_core::snapshot::{Outcome, SnapshotStats};
 type Metric = (&'static str, &'static str, &'static str, fn(&Stats) -> u64);
 
 /// Every metric: the one place where they are named.
-const METRICS: [Metric; 14] = [
+const METRICS: [Metric; 16] = [
     ("ratelimit_allowed_total", "counter", "Requests allowed.", |s| s.allowed),
     ("ratelimit_denied_total", "counter", "Requests denied.", |s| s.denied),
     (
@@ -67,6 +67,18 @@ const METRICS: [Metric; 14] = [
         "gauge",
         "1 if the processor's counter is the clock.",
         |s| u64::from(s.clock == "tsc"),
+    ),
+    (
+        "ratelimit_table_is_shared",
+        "gauge",
+        "1 if other processes may use the table too.",
+        |s| u64::from(s.shared_with != "no"),
+    ),
+    (
+        "ratelimit_attached",
+        "gauge",
+        "Limiters attached to the table, this one among them.",
+        |s| s.attached as u64,
     ),
 ];
 

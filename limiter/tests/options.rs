@@ -195,3 +195,31 @@ fn limiters_share_a_clock_that_exists_already() {
     hand.advance(Duration::from_secs(1));
     assert!(one.is_allowed("a") && other.is_allowed("a"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn tables_are_shared_by_name_and_with_children() {
+    let with = |share: OptionValue, replace: bool| {
+        let mut options = Options::new(Dialect::SnakeSeconds);
+        options.set("limits", OptionValue::Text("10/hour".to_owned())).unwrap();
+        options.set("max_keys", OptionValue::Int(1_000)).unwrap();
+        options.set("share", share).unwrap();
+        options.set("replace_limits", OptionValue::Bool(replace)).unwrap();
+        options.build()
+    };
+    let children = with(OptionValue::Bool(true), false).unwrap();
+    assert_eq!(children.stats().shared_with, "children");
+    let name = format!("test-options-{}", std::process::id());
+    let limiter = with(OptionValue::Text(name.clone()), true).unwrap();
+    assert_eq!(limiter.stats().shared_with, "name");
+    drop(limiter);
+    assert!(ratelimit::Limiter::unshare(&name).unwrap());
+    assert_eq!(
+        with(OptionValue::Text("a b".to_owned()), false).unwrap_err().name(),
+        "share_name"
+    );
+    assert_eq!(
+        with(OptionValue::Bool(false), true).unwrap_err().name(),
+        "share_mismatch"
+    );
+}

@@ -38,6 +38,10 @@ fn says(rule: Rule) -> &'static str {
         Rule::RemovalInSteps => "removing an override brings the cell under the limit for all before the record goes",
         Rule::RemovalMovesWord => "removing an override also changes a word that was not charged under it",
         Rule::RecordBeforeConfirm => "who settles a cell under an override looks at the record after his fence",
+        Rule::DeadClaims => "a claim that is in the way is freed when its process is proven dead",
+        Rule::ClaimProof => "and not before: a claim of one who lives is never freed",
+        Rule::AdminProof => "the right to administer is taken only from one who is proven dead",
+        Rule::RepairOnTakeover => "who takes it over finishes or undoes what was left half done",
     }
 }
 
@@ -76,6 +80,9 @@ fn partner(site: Site) -> &'static str {
         Site::RecordLoad => "`RecordStore`",
         Site::RecordStore => "`RecordLoad`",
         Site::RemovalFence => "`SettleFence`",
+        Site::ClaimFree => "`Claim`, whose maker is dead; every other transition of the cell",
+        Site::AdminTake => "`AdminRelease`: who administers sees all that was done before",
+        Site::AdminRelease => "`AdminTake`",
     }
 }
 

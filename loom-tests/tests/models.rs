@@ -13,6 +13,8 @@ mod backwards;
 #[cfg(ratelimit_loom)]
 mod collective;
 #[cfg(ratelimit_loom)]
+mod dead;
+#[cfg(ratelimit_loom)]
 mod denial;
 #[cfg(ratelimit_loom)]
 mod document;

@@ -13,6 +13,7 @@ pub fn models() -> impl Iterator<Item = &'static Model> {
         crate::recycle::MODELS,
         crate::tiers::MODELS,
         crate::stopped::MODELS,
+        crate::dead::MODELS,
         crate::denial::MODELS,
         crate::backwards::MODELS,
         crate::collective::MODELS,
@@ -37,14 +38,15 @@ macro_rules! every {
 every!(RULES: Rule [
     SettleFence, HelperFence, TopAgain, KillBeforeConfirm, VersionOnClaim, OwnerComparesVersion, OwnerAcceptsHelp,
     ExpiredLiveCounts, KeyAgain, Floor, FloorAgain, CollectiveSecondLook, CollectiveBeforeConfirm, DenialAgain, LowerWins,
-    LimitAgain, GenerationInWord, RecordAgain, RemovalInSteps, RemovalMovesWord, RecordBeforeConfirm,
+    LimitAgain, GenerationInWord, RecordAgain, RemovalInSteps, RemovalMovesWord, RecordBeforeConfirm, DeadClaims, ClaimProof,
+    AdminProof, RepairOnTakeover,
 ]);
 
 every!(SITES: Site [
     KeyScan, WordLoad, KeyAgain, DenialAgain, Charge, ClaimScan, Claim, KeyStore, Publish, SettleFence, Kill, Confirm,
     Outcome, TopLoad, TopOpen, FloorLoad, FloorRaise, CollectiveFlag, CollectiveLoad, CollectiveCharge, CollectiveFence,
     LimitLoad, LimitWords, LimitAgain, LimitStore, LimitPublish, Translate, Refund, RecordsLoad, RecordLoad, RecordStore,
-    RemovalFence,
+    RemovalFence, ClaimFree, AdminTake, AdminRelease,
 ]);
 
 /// The order of a site in the code.
@@ -62,12 +64,14 @@ pub fn order_of(site: Site) -> Ordering {
         | Site::LimitLoad
         | Site::LimitWords
         | Site::RecordsLoad
-        | Site::RecordLoad => Acquire,
-        Site::KeyStore | Site::LimitStore | Site::LimitPublish | Site::RecordStore => Release,
+        | Site::RecordLoad
+        | Site::AdminTake => Acquire,
+        Site::KeyStore | Site::LimitStore | Site::LimitPublish | Site::RecordStore | Site::AdminRelease => Release,
         Site::Charge
         | Site::Claim
         | Site::Publish
         | Site::Kill
+        | Site::ClaimFree
         | Site::Confirm
         | Site::TopOpen
         | Site::FloorRaise
@@ -141,6 +145,10 @@ fn without(rule: Rule) -> Verdict {
         Rule::RemovalInSteps => Fails("overrides::clear", 5),
         Rule::RemovalMovesWord => Fails("overrides::set_and_clear", 5),
         Rule::RecordBeforeConfirm => Fails("overrides::clear_against_insert", 5),
+        Rule::DeadClaims => Fails("dead::claim", 5),
+        Rule::ClaimProof => Fails("dead::claim_of_the_living", 20),
+        Rule::AdminProof => Fails("dead::administrator_lives", 5),
+        Rule::RepairOnTakeover => Fails("dead::administrator", 5),
     }
 }
 
@@ -186,6 +194,10 @@ fn weakened(site: Site, weak: Ordering) -> Verdict {
         Site::RecordLoad => Fails("overrides::replace", 5),
         Site::RecordStore => Fails("overrides::set", 5),
         Site::RemovalFence => Fails("overrides::clear_against_insert", 5),
+        Site::ClaimFree if weak == Release => Holds(BY_CAS),
+        Site::ClaimFree => Holds("nobody decides by a cell that is FREE"),
+        Site::AdminTake => Fails("dead::administrators", 5),
+        Site::AdminRelease => Fails("dead::administrators", 5),
     }
 }
 

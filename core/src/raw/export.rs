@@ -262,7 +262,7 @@ impl Table {
             }
             let top = self.top();
             match self.free_cell(key, top, asked).0 {
-                Some((cell, word, _)) => break (cell, word.claim(self.process, true), tat),
+                Some((cell, word, _)) => break (cell, word.claim(self.lives.mark(), true), tat),
                 None if self.open_tier(top) => {}
                 None => return false,
             }

@@ -74,6 +74,14 @@ impl Geometry {
         }
     }
 
+    /// For overrides of a table whose memory is all taken at the start: a sixteenth of the cells, and at least 10,240 of them.
+    pub(crate) fn records_beside(cells: &Geometry) -> Self {
+        let tiers = (5..=9)
+            .rev()
+            .find(|&tiers| Self::series(64, tiers).total_lines() <= cells.total_lines() / 16);
+        Self::series(64, tiers.unwrap_or(4))
+    }
+
     fn series(first: u64, tiers: usize) -> Self {
         let lines: Vec<u64> = (0..tiers as u32).map(|tier| first * FACTOR.pow(tier)).collect();
         Self::of(&lines, false)

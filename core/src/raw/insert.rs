@@ -44,10 +44,27 @@ impl Table {
             }
             spin();
         }
-        if self.open_tier(top) {
+        // Here a claim is in the way: only now is a proof of death worth its price.
+        if self.free_claims_of_the_dead(key, top) || self.open_tier(top) {
             return None;
         }
         self.collective(client, limit, terms, asked)
+    }
+
+    /// Frees the cells that the key may have and that a process claimed which is proven to be gone. False if there are none.
+    fn free_claims_of_the_dead(&self, key: u64, top: u64) -> bool {
+        let mut freed = false;
+        self.candidates(key, top, |cell| {
+            let word = Word(cell.w.load(order(Site::ClaimScan, Ordering::Acquire)));
+            let is_dead = || !rule(Rule::ClaimProof) || self.lives.is_dead(word.tat());
+            if word.state() == State::Claim && rule(Rule::DeadClaims) && is_dead() {
+                // AcqRel: as every transition. The claimer was dead when the word was read, so it can do nothing any more; if the
+                // swap fails another has freed the cell.
+                freed |= self.swap(Site::ClaimFree, cell.w, word, word.killed());
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        freed
     }
 
     /// A cell for a new key, and its tier: where inserts go first, else one of the others. Also says whether a claim was seen
@@ -155,7 +172,7 @@ impl Table {
             self.raise_given_now(asked.now);
         }
         // AcqRel: pairs with the key scans. Who sees the claim, or the key that follows, sees the floor raised before.
-        let claim = word.claim(self.process, rule(Rule::VersionOnClaim));
+        let claim = word.claim(self.lives.mark(), rule(Rule::VersionOnClaim));
         if !self.swap(Site::Claim, cell.w, word, claim) {
             return None;
         }

@@ -2,27 +2,55 @@
 //!
 //! The whole range is reserved at the start and costs nothing until it is touched; pages come as zeros, and zeros are a
 //! valid empty table. So opening a tier is one store, and no operation does work in proportion to the table.
+//!
+//! The mapping is private to the process, or a file that others map too (`share`). There are no pointers in it, and all of it
+//! is atomics, so it does not matter where it lies and who else writes.
 
 use super::geometry::Geometry;
 use super::header::Header;
 use super::line::Line;
 
 #[cfg(not(ratelimit_loom))]
-pub(crate) use mapped::Memory;
+pub(crate) use mapped::{Layout, Memory};
 #[cfg(ratelimit_loom)]
 pub(crate) use modelled::Memory;
 
 #[cfg(not(ratelimit_loom))]
 mod mapped {
     use super::{Geometry, Header, Line};
+    use crate::raw::held::Held;
     use memmap2::{MmapOptions, MmapRaw};
+    use std::sync::Arc;
 
     const PAGE: u64 = 4_096;
+
+    /// Where the parts of a table lie, in bytes.
+    pub(crate) struct Layout {
+        records_at: usize,
+        cells_at: usize,
+        pub(crate) bytes: usize,
+    }
+
+    impl Layout {
+        /// `None` if that is more than can be addressed.
+        pub(crate) fn of(cells: &Geometry, records: &Geometry) -> Option<Self> {
+            let line = size_of::<Line>() as u64;
+            let records_at = (size_of::<Header>() as u64).next_multiple_of(PAGE);
+            let cells_at = (records_at + records.total_lines() * line).next_multiple_of(PAGE);
+            let bytes = cells.total_lines().checked_mul(line)?.checked_add(cells_at)?;
+            let bytes = isize::try_from(bytes).ok()? as usize;
+            Some(Layout {
+                records_at: records_at as usize,
+                cells_at: cells_at as usize,
+                bytes,
+            })
+        }
+    }
 
     pub(crate) struct Memory {
         // Invariant: maps at least `size_of::<Header>()` bytes at `header`, `record_lines` lines at `records` and `cell_lines`
         // lines at `cells`. Each begins at a multiple of the page size, so that it is aligned for its type.
-        map: MmapRaw,
+        map: Arc<MmapRaw>,
         header: *const Header,
         records: *const Line,
         record_lines: u64,
@@ -41,35 +69,30 @@ mod mapped {
         /// full soon, since each touch then makes 2 MiB resident.
         pub(crate) fn new(cells: &Geometry, records: &Geometry, huge_pages: bool) -> std::io::Result<Self> {
             let too_large = || std::io::Error::new(std::io::ErrorKind::OutOfMemory, "more than can be addressed");
-            let line = size_of::<Line>() as u64;
-            let records_at = (size_of::<Header>() as u64).next_multiple_of(PAGE);
-            let records_bytes = records.total_lines() * line;
-            let cells_at = (records_at + records_bytes).next_multiple_of(PAGE);
-            let bytes = cells
-                .total_lines()
-                .checked_mul(line)
-                .and_then(|bytes| bytes.checked_add(cells_at));
-            let bytes = bytes
-                .and_then(|bytes| isize::try_from(bytes).ok())
-                .ok_or_else(too_large)?;
+            let layout = Layout::of(cells, records).ok_or_else(too_large)?;
             // No swap is reserved, because most of the range is never touched.
-            let map = MmapOptions::new().len(bytes as usize).no_reserve_swap().map_anon()?;
+            let map = MmapOptions::new().len(layout.bytes).no_reserve_swap().map_anon()?;
             #[cfg(target_os = "linux")]
             if huge_pages {
                 // Refused where the kernel has no large pages: the table works as well without, a little slower.
-                let rest = bytes as usize - cells_at as usize;
-                let _ = map.advise_range(memmap2::Advice::HugePage, cells_at as usize, rest);
+                let rest = layout.bytes - layout.cells_at;
+                let _ = map.advise_range(memmap2::Advice::HugePage, layout.cells_at, rest);
             }
             #[cfg(not(target_os = "linux"))]
             let _ = huge_pages;
-            let map = MmapRaw::from(map);
+            Self::over(Arc::new(map.into()), cells, records).ok_or_else(too_large)
+        }
+
+        /// A table that lies in a mapping. `None` if the mapping is too short for it.
+        pub(crate) fn over(map: Arc<MmapRaw>, cells: &Geometry, records: &Geometry) -> Option<Self> {
+            let layout = Layout::of(cells, records).filter(|layout| layout.bytes <= map.len())?;
             let start: *const u8 = map.as_ptr();
-            // Both offsets lie inside the mapping: they were added up to get its length.
+            // Both offsets lie inside the mapping: they are less than its length.
             let (records_start, cells_start) = (
-                start.wrapping_add(records_at as usize),
-                start.wrapping_add(cells_at as usize),
+                start.wrapping_add(layout.records_at),
+                start.wrapping_add(layout.cells_at),
             );
-            Ok(Memory {
+            Some(Memory {
                 header: start.cast(),
                 records: records_start.cast(),
                 record_lines: records.total_lines(),
@@ -77,6 +100,14 @@ mod mapped {
                 cell_lines: cells.total_lines(),
                 map,
             })
+        }
+
+        /// A part of the header that lives on after this.
+        pub(crate) fn hold<T>(&self, part: impl for<'a> FnOnce(&'a Header) -> &'a T) -> Held<T> {
+            let part = part(self.header());
+            // Safety: what a function gives out of any header lies in this one, or lives for ever; the mapping stays where it
+            // is until its last owner is gone.
+            unsafe { Held::within(self.map.clone(), part) }
         }
 
         #[inline(always)]

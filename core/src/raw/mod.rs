@@ -10,6 +10,9 @@
 //! | [`terms`] | limits and overrides, as deciders read them |
 //! | [`table`] | looking a key up and deciding on its cell |
 //! | [`insert`] | claim, publish, settle: how a key gets its one cell |
+//! | [`lives`] | which process is alive, and how that is proven |
+//! | [`admin`] | one administrator at a time, and what becomes of the work of a dead one |
+//! | [`held`] | a reference that keeps the memory |
 //! | [`collective`] | what happens to keys that find no cell |
 //! | [`records`] | overrides and blocks: the writer's side |
 //! | [`export`] | what snapshots are made of: all debts out, and back in |
@@ -17,13 +20,18 @@
 //!
 //! The protocol, rule by rule, with the interleaving that breaks without it: `docs/memory-ordering.md`.
 
+mod admin;
+#[cfg(not(ratelimit_loom))]
+mod audit;
 mod collective;
 #[cfg(not(ratelimit_loom))]
 mod export;
 mod geometry;
 mod header;
+mod held;
 mod insert;
 mod line;
+mod lives;
 mod memory;
 #[cfg(ratelimit_loom)]
 mod models;
@@ -33,11 +41,19 @@ mod table;
 mod terms;
 mod word;
 
+pub(crate) use admin::NoRoom;
+#[cfg(not(ratelimit_loom))]
+pub use audit::Audit;
 #[cfg(not(ratelimit_loom))]
 pub(crate) use export::{Debt, Told};
 pub(crate) use geometry::Geometry;
 pub use header::MAX_LIMITS;
-pub(crate) use header::OVERRIDE_LIMITS;
+pub(crate) use header::{About, Header, OVERRIDE_LIMITS, SLOTS, Slot};
+pub(crate) use held::Held;
+pub(crate) use line::CELLS;
+pub(crate) use lives::Lives;
+#[cfg(not(ratelimit_loom))]
+pub(crate) use memory::{Layout, Memory};
 #[cfg(ratelimit_loom)]
 pub use models::Stop;
 pub use survey::Survey;
@@ -45,3 +61,6 @@ pub(crate) use table::{Asked, Place, Ruling, Table};
 pub use table::{Events, Overflow};
 pub(crate) use terms::Record;
 pub(crate) use word::Axis;
+
+/// Bytes of a line of cells.
+pub(crate) const LINE_BYTES: usize = size_of::<line::Line>();

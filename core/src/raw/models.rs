@@ -1,8 +1,9 @@
 //! Hooks for models: threads that stop on the way, and a look at all cells once every thread is done.
 
-use ratelimit_model::{Gcra, Verdict};
+use ratelimit_model::{Gcra, Limit, Verdict};
 
 use super::header::{TOP_COLLECTIVE, TOP_TIERS};
+use super::lives::Lives;
 use super::table::{Asked, Cell, Table};
 use super::word::{State, Word};
 use crate::hash::Fingerprint;
@@ -31,7 +32,8 @@ impl Table {
         let Some((cell, word, _)) = self.free_cell(key, self.top(), asked).0 else {
             return;
         };
-        let claim = word.claim(0, true);
+        // By a process that may die.
+        let claim = word.claim(Lives::MORTAL, true);
         if !self.swap(crate::sync::Site::Claim, cell.w, word, claim) || stop == Stop::AfterClaim {
             return;
         }
@@ -45,14 +47,52 @@ impl Table {
         }
     }
 
-    /// The first steps of a change of limit, as `publish` makes them.
-    pub(crate) fn set_limit_and_stop(&self, index: usize, gcra: &Gcra, words: usize) {
+    /// Claims a cell as a process that may die but does not: what it does when it wakes up is the rest of an insert.
+    pub(crate) fn fall_asleep_in_claim(
+        &self,
+        client: Fingerprint,
+        asked: &Asked<'_>,
+    ) -> Option<impl FnOnce() + use<'_>> {
+        let key = self.key(client, 0);
+        let (cell, word, _) = self.free_cell(key, self.top(), asked).0?;
+        let claim = word.claim(Lives::MORTAL, true);
+        let now = asked.now;
+        let charged = self.terms(client, 0).charged;
+        let axis = asked.axis;
+        self.swap(crate::sync::Site::Claim, cell.w, word, claim)
+            .then_some(move || {
+                cell.k.store(key, Ordering::Release);
+                let tentative = Word::tentative(axis, charged, claim, now + 1);
+                self.swap(crate::sync::Site::Publish, cell.w, claim, tentative);
+            })
+    }
+
+    /// The first steps of a change of limit, as `publish` makes them, by a process that may die: it has the right to administer, and
+    /// has said what it wants. Stops for ever after so many words of the numbers.
+    pub(crate) fn set_limit_and_stop(&self, index: usize, limit: &Limit, words: usize, asked: &Asked<'_>) {
+        let admin = self.administer_as(Lives::MORTAL, asked);
+        admin.want(std::slice::from_ref(limit));
+        // Stopped, not dropped: the right is not given back.
+        std::mem::forget(admin);
+        let Ok(gcra) = Gcra::new(limit) else { return };
         let slot = &self.header().limits[index];
         let next = slot.generation.load(Ordering::Relaxed) + 1;
         let numbers = &slot.numbers[(next & 3) as usize];
         for (word, number) in numbers.words.iter().zip(gcra.to_words()).take(words) {
             word.store(number, Ordering::Release);
         }
+    }
+
+    /// From here on the death of the process that may die is proven.
+    pub(crate) fn mortal_dies(&self) {
+        let Lives::Modelled(dead) = &self.lives;
+        dead.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn count_claims(&self) -> usize {
+        let mut count = 0;
+        self.all_cells(|cell| count += usize::from(Word(cell.w.load(Ordering::Acquire)).state() == State::Claim));
+        count
     }
 
     fn all_cells(&self, mut visit: impl FnMut(Cell<'_>)) {

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use ratelimit_model::{Gcra, time};
+use ratelimit_model::time;
 
 use super::header::DETOUR_RECORDS;
 use super::line::CELLS;
@@ -114,9 +114,14 @@ impl Table {
             return Ok(());
         }
         self.end_override(client, before, asked)?;
-        // Relaxed: only writers of records use it, one at a time.
-        let sequence = self.records_made.fetch_add(1, Ordering::Relaxed);
+        let sequence = self.next_sequence();
         self.store_record(client, Record::of_override(index, sequence), asked.clock.now())
+    }
+
+    /// A number that no record had before.
+    pub(super) fn next_sequence(&self) -> u64 {
+        // Relaxed: only writers of records use it, one at a time.
+        self.header().cold.records_made.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Puts `client` back under the limit for all. One writer at a time.
@@ -202,7 +207,18 @@ impl Table {
         clients
     }
 
-    pub(crate) fn store_override_limit(&self, index: usize, gcra: &Gcra) {
+    /// Whether any place has a record. Work in proportion to their number.
+    pub(super) fn has_any_record(&self) -> bool {
+        let tiers = self.header().hot.records_top.load(Ordering::Acquire) as usize;
+        let found = self.each_record(tiers, None, |cell| match Record(cell.w.load(Ordering::Acquire)) {
+            Record::NONE => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        found.is_some()
+    }
+
+    #[cfg(ratelimit_loom)]
+    pub(crate) fn store_override_limit(&self, index: usize, gcra: &ratelimit_model::Gcra) {
         self.header().store_override_numbers(index, gcra);
     }
 

@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 // Counts are no part of the protocol: they stay out of models.
 use std::sync::atomic::AtomicU64 as Counter;
 
-use ratelimit_model::{Gcra, Limit, LimitError, Verdict, time};
+use ratelimit_model::{Gcra, Limit, Verdict, time};
 
 use super::geometry::{Geometry, MAX_TIERS, Tier};
 use super::header::{
     DETOUR_LIMITS, DETOUR_RECORDS, Header, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, TOP_SECOND_SHIFT, TOP_TIERS,
 };
 use super::line::CELLS;
+use super::lives::Lives;
 use super::memory::Memory;
 use super::terms::{Record, Terms};
 use super::word::{Axis, Charged, State, Word};
@@ -131,43 +132,55 @@ pub(crate) struct Table {
     pub(super) overflow: Overflow,
     /// Keys say in their low bits which limit they are under.
     pub(super) several: bool,
-    /// Whose claims these are, once processes share the table.
-    pub(super) process: u32,
-    /// Overrides ever set.
-    pub(super) records_made: Counter,
+    /// Whose claims these are, and who else lives.
+    pub(super) lives: Lives,
     pub(crate) events: Events,
 }
 
 impl Table {
-    pub(crate) fn new(cells: Geometry, limits: &[Gcra], overflow: Overflow) -> std::io::Result<Self> {
+    /// A table of this process alone. The limits make sense.
+    pub(crate) fn new(cells: Geometry, limits: &[Limit], overflow: Overflow) -> std::io::Result<Self> {
         let records = Geometry::records();
         let memory = Memory::new(&cells, &records, cells.presized)?;
-        let table = Table {
+        #[cfg(not(ratelimit_loom))]
+        let lives = Lives::Private;
+        #[cfg(ratelimit_loom)]
+        let lives = Lives::Modelled(false.into());
+        let table = Table::over(memory, cells, records, overflow, lives, limits.len() > 1);
+        table.open(limits);
+        Ok(table)
+    }
+
+    /// A table that lies in this memory.
+    pub(crate) fn over(
+        memory: Memory,
+        cells: Geometry,
+        records: Geometry,
+        overflow: Overflow,
+        lives: Lives,
+        several: bool,
+    ) -> Self {
+        Table {
             memory,
             cells,
             records,
             #[cfg(ratelimit_loom)]
             cells_per_line: CELLS,
             overflow,
-            several: limits.len() > 1,
-            process: 0,
-            records_made: Counter::new(0),
+            several,
+            lives,
             events: Events::default(),
-        };
-        table.open(limits);
-        Ok(table)
+        }
     }
 
     /// Nobody else sees the table yet.
-    pub(super) fn open(&self, limits: &[Gcra]) {
+    pub(crate) fn open(&self, limits: &[Limit]) {
         let header = self.header();
         header.hot.top.store(self.top_word(1, false), Ordering::Relaxed);
         let detours = if limits.len() > 1 { DETOUR_LIMITS } else { 0 };
         header.hot.detours.store(detours, Ordering::Relaxed);
         header.hot.records_top.store(1, Ordering::Relaxed);
-        for (slot, limit) in header.limits.iter().zip(limits) {
-            slot.publish(limit);
-        }
+        self.first_limits(limits);
     }
 
     #[inline(always)]
@@ -191,12 +204,6 @@ impl Table {
         } else {
             client.bits()
         }
-    }
-
-    /// Changes limit `index`. One thread at a time.
-    pub(crate) fn set_limit(&self, index: usize, limit: &Limit) -> Result<(), LimitError> {
-        self.header().limits[index].publish(&Gcra::new(limit)?);
-        Ok(())
     }
 
     // --- Deciding ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | 0 | 0 | FREE: no key. All-zero memory is FREE. A killed cell keeps its version. |
 //! | 0 | 1..=5 | TENTATIVE: inserted, not yet known to be the key's only cell |
-//! | 0 | 7 | CLAIM: one thread may write `k`; the TAT bits carry the claimer's process slot |
+//! | 0 | 7 | CLAIM: one thread may write `k`; the TAT bits carry the mark of the claimer's process (see [`super::lives`]) |
 //! | 1 | 1..=4 | LIVE, charged under generation `rule - 1` (modulo 4) of its limit |
 //! | 1 | 5 | LIVE, charged under the client's own limit (an override) |
 //! | 1 | 6, 7 | LIVE under one of two leases; kept for clustered tables |
@@ -95,9 +95,9 @@ impl Word {
     }
 
     /// The claim of the cell whose word is `self`; the only transition that changes the version.
-    pub(crate) fn claim(self, process: u32, next_version: bool) -> Self {
+    pub(crate) fn claim(self, mark: u64, next_version: bool) -> Self {
         let step = if next_version { 1 << VERSION_SHIFT } else { 0 };
-        Word((CLAIM_RULE << RULE_SHIFT) | ((self.0 + step) & VERSION_MASK) | u64::from(process))
+        Word((CLAIM_RULE << RULE_SHIFT) | ((self.0 + step) & VERSION_MASK) | (mark & time::MASK))
     }
 
     /// The TENTATIVE cell `self`, confirmed.
