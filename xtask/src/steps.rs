@@ -92,6 +92,10 @@ pub(crate) fn test() -> Result<(), String> {
         cargo().args(["test", "--locked", "--all-features", "--release", "-p", "ratelimit"]),
     )?;
     run(
+        "killed processes, optimised",
+        cargo().args(["test", "--locked", "--release", "-p", "ratelimit-fault"]),
+    )?;
+    run(
         "the README's other command",
         cargo().args([
             "run",
@@ -150,6 +154,14 @@ pub(crate) fn loom(full: bool) -> Result<(), String> {
 
 /// The long campaigns.
 pub(crate) fn full() -> Result<(), String> {
+    for campaign in [&["share-kill", "--count", "10000"][..], &["share-step"]] {
+        run(
+            "killed processes",
+            cargo()
+                .args(["run", "--locked", "--release", "-p", "ratelimit-fault", "--"])
+                .args(campaign),
+        )?;
+    }
     run(
         "long campaigns",
         cargo()

@@ -2,11 +2,19 @@
 //! broken promise ends the program with exit code 1 and the seed to repeat it.
 
 mod bits;
+#[cfg(target_os = "linux")]
+mod child;
 mod clock;
+#[cfg(target_os = "linux")]
+mod common;
 mod io;
 mod kill;
 mod measure;
 mod power;
+#[cfg(target_os = "linux")]
+mod share_kill;
+#[cfg(target_os = "linux")]
+mod share_step;
 mod support;
 
 use std::process::ExitCode;
@@ -35,6 +43,12 @@ enum Campaign {
     Clock(clock::Args),
     /// Times and sizes with millions of live keys, and what a snapshot costs decisions
     Measure(measure::Args),
+    /// Four processes on one shared table, one killed at a random instant: of each key exactly the limit is admitted
+    #[cfg(target_os = "linux")]
+    ShareKill(share_kill::Args),
+    /// A process on a shared table killed before each instruction of what it does there
+    #[cfg(target_os = "linux")]
+    ShareStep(share_step::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +59,10 @@ fn main() -> ExitCode {
         Campaign::Bits(args) => bits::run(&args),
         Campaign::Clock(args) => clock::run(&args),
         Campaign::Measure(args) => measure::run(&args),
+        #[cfg(target_os = "linux")]
+        Campaign::ShareKill(args) => share_kill::run(&args),
+        #[cfg(target_os = "linux")]
+        Campaign::ShareStep(args) => share_step::run(&args),
     };
     match outcome {
         Ok(figure) => {
