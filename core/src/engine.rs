@@ -120,27 +120,48 @@ impl Engine {
     ///
     /// Errors: see [`EngineError`]; nothing is left behind.
     pub fn shared(config: Config, sharing: Sharing) -> Result<Self, EngineError> {
-        let given = Self::checked(&config.limits)?;
+        Self::shared_and_filled(config, sharing, |_| Ok(()))
+    }
+
+    /// As [`shared`](Engine::shared). If this process makes the table, `fill` is called with it before any other can see it, for
+    /// debts that are to be restored; perhaps more than once, if another process is faster.
+    ///
+    /// Errors: see [`EngineError`], and those of `fill`; nothing is left behind.
+    pub fn shared_and_filled<E: From<EngineError>>(
+        config: Config,
+        sharing: Sharing,
+        mut fill: impl FnMut(&mut Engine) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let limits = Self::checked(&config.limits)?;
         #[cfg(target_os = "linux")]
         {
-            let opened = crate::share::open(&config, &sharing)?;
-            Ok(Engine {
+            let over = |opened: crate::share::Opened| Engine {
                 table: opened.table,
                 hash_key: opened.hash_key,
                 clock: opened.clock,
-                limits: given,
+                limits,
                 counters: Counters::new(),
                 changes: AtomicU64::new(0),
                 first_use: FirstUse::default(),
-                sharing: Some(sharing),
+                sharing: Some(sharing.clone()),
+            };
+            crate::share::open(&config, &sharing, &mut |opened| {
+                let mut engine = over(opened);
+                fill(&mut engine)?;
+                Ok(crate::share::Opened {
+                    table: engine.table,
+                    hash_key: engine.hash_key,
+                    clock: engine.clock,
+                })
             })
+            .map(over)
         }
         #[cfg(not(target_os = "linux"))]
         {
-            let _ = (given, sharing);
-            Err(EngineError::ShareUnavailable(
+            let _ = (limits, sharing, &mut fill);
+            Err(E::from(EngineError::ShareUnavailable(
                 "tables are shared between processes on Linux only: leave share out".into(),
-            ))
+            )))
         }
     }
 
@@ -209,6 +230,11 @@ impl Engine {
         self.table.leads()
     }
 
+    /// Gives the lead up, so that another can have it at once.
+    pub fn resign(&self) {
+        self.table.resign();
+    }
+
     /// Looks at every cell: whether the table is in order. Exact only while nobody decides.
     ///
     /// Cost: work in proportion to the table.
@@ -222,6 +248,12 @@ impl Engine {
     #[must_use]
     pub fn fingerprint(&self, id: &[u8]) -> Fingerprint {
         self.hash_key.fingerprint(id)
+    }
+
+    /// The secret that keys the fingerprints. That of a shared table is the table's.
+    #[must_use]
+    pub fn hash_key(&self) -> &HashKey {
+        &self.hash_key
     }
 
     /// The own clock.
@@ -247,8 +279,16 @@ impl Engine {
             Some(ruling) => ruling.allowed,
             None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
         };
-        self.counters.count(allowed);
+        self.counted(allowed);
         allowed
+    }
+
+    #[inline(always)]
+    fn counted(&self, allowed: bool) {
+        self.counters.count(allowed);
+        if self.first_use.is_due() {
+            self.first_use.take();
+        }
     }
 
     /// Decides a request of `cost`, at a given time or else now, and charges it if it is allowed.
@@ -268,7 +308,7 @@ impl Engine {
             Some(ruling) => ruling.decision(),
             None => self.decide_the_long_way(client, now, axis, cost),
         };
-        self.counters.count(decision.allowed);
+        self.counted(decision.allowed);
         decision
     }
 
@@ -385,10 +425,6 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn decide_the_long_way(&self, client: Fingerprint, now: u64, axis: Axis, cost: u64) -> Decision {
-        if self.first_use.is_due() {
-            self.table.end_detour();
-            self.first_use.take();
-        }
         let asked = &Asked {
             now,
             axis,

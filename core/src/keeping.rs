@@ -22,21 +22,22 @@ const BATCH: usize = 4_096;
 /// What waits for the first decision of a process.
 #[derive(Default)]
 pub(crate) struct FirstUse {
-    /// The process that has called it.
+    /// The process that has called it; 0 if none has.
     seen: AtomicU64,
     call: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl FirstUse {
-    /// Cost: two loads, on the long way only.
-    #[inline]
+    /// Cost: two loads.
+    #[inline(always)]
     pub(crate) fn is_due(&self) -> bool {
         // Relaxed: whoever misses the store comes once more, which the swap in `take` catches.
-        self.seen.load(Ordering::Relaxed) != process::generation()
+        self.seen.load(Ordering::Relaxed) != process::known_generation()
     }
 
     /// Calls what waits, once in each process.
     #[cold]
+    #[inline(never)]
     pub(crate) fn take(&self) {
         let here = process::generation();
         // Relaxed: only one of several threads gets another value than `here`; nothing else hangs on the order.
@@ -49,13 +50,12 @@ impl FirstUse {
 }
 
 impl Engine {
-    /// Has `call` called at the first decision of this process, and of every forked child, that leaves the short way; the first
-    /// of this process does. It runs on the deciding thread: it should only start a thread. False if something waits already.
+    /// Has `call` called after the first decision of this process, and of every forked child; the first of this process does. It
+    /// runs on the deciding thread: it should only start a thread. False if something waits already.
     pub fn at_first_use(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
         let set = self.first_use.call.set(Box::new(call)).is_ok();
         if set {
             self.first_use.seen.store(0, Ordering::Relaxed);
-            self.table.detour_once();
         }
         set
     }

@@ -1,13 +1,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ratelimit_core::snapshot::Restore;
+use ratelimit_core::snapshot::{Restore, Restored};
 use ratelimit_core::{Clock, Config, Engine, HashKey, Overflow, SHARE_DIRECTORY, Sharing, With};
 use ratelimit_model::Limit;
 
 use crate::keeper::Persist;
 use crate::{Error, Limiter};
+
+/// How long one waits for another process that is filling a shared table from its snapshot.
+const LONGEST_START: Duration = Duration::from_secs(30);
 
 /// Makes a [`Limiter`]. Only a limit is needed.
 ///
@@ -91,7 +94,8 @@ impl Builder {
     /// [`hash_key`](Builder::hash_key) gives one) and `path.lock`. A directory that does not exist is made.
     ///
     /// Overrides are configuration and are not kept: set them again after `build`. The thread starts with the first
-    /// decision; a forked child keeps deciding, and does not write.
+    /// decision; a forked child keeps deciding, and does not write. Of the processes on a [shared](Builder::share) table one is
+    /// elected to write, among those that were given the same `path`; when it is gone another is.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -223,38 +227,88 @@ impl Builder {
     /// snapshot path that cannot be used or that another limiter uses, or no whole snapshot where one is required; for a shared
     /// table a name that cannot be, other limits than it has, too many processes, or no room for its file.
     pub fn build(self) -> Result<Limiter, Error> {
-        let sharing = self.sharing()?;
-        if sharing.is_some() && self.persist.is_some() {
-            return Err(Error::Unsupported(
-                "this version of ratelimit keeps no snapshots of a shared table: leave out one of the two".to_owned(),
-            ));
-        }
-        // Before the key: whoever holds the place may make it.
-        let disk = self.persist.as_ref().map(Persist::open).transpose()?;
-        let hash_key = match (self.hash_key, &self.persist) {
-            (Some(hash_key), _) => hash_key,
-            (None, Some(persist)) => persist.hash_key()?,
-            (None, None) => HashKey::random()
-                .map_err(|error| Error::System(format!("the system gave no randomness for the secret: {error}")))?,
+        let Some(sharing) = self.sharing()? else {
+            return self.build_private();
         };
-        let config = Config {
-            limits: self.limits,
+        let Some(persist) = self.persist.clone() else {
+            let hash_key = self.hash_key.clone().map_or_else(random_key, Ok)?;
+            return Ok(Limiter {
+                engine: Arc::new(Engine::shared(self.config(hash_key), sharing)?),
+                keeper: None,
+            });
+        };
+        self.build_shared_and_kept(&sharing, persist)
+    }
+
+    fn config(&self, hash_key: HashKey) -> Config {
+        Config {
+            limits: self.limits.clone(),
             max_keys: self.max_keys,
             hash_key,
-            clock: self.clock.unwrap_or_else(Clock::precise),
+            clock: self.clock.clone().unwrap_or_else(Clock::precise),
             overflow: self.overflow,
+        }
+    }
+
+    fn build_private(self) -> Result<Limiter, Error> {
+        let Some(persist) = self.persist.clone() else {
+            let hash_key = self.hash_key.clone().map_or_else(random_key, Ok)?;
+            return Ok(Limiter {
+                engine: Arc::new(Engine::new(self.config(hash_key))?),
+                keeper: None,
+            });
         };
-        let engine = match sharing {
-            None => Engine::new(config)?,
-            Some(sharing) => Engine::shared(config, sharing)?,
-        };
-        let (engine, keeper) = match (self.persist, disk) {
-            (Some(persist), Some(disk)) => {
-                let (engine, keeper) = persist.begin(disk, engine, self.restore)?;
-                (engine, Some(Arc::new(keeper)))
-            }
-            _ => (Arc::new(engine), None),
-        };
+        // Before the key: whoever holds the place may make it.
+        let mut disk = persist.open()?;
+        let hash_key = self.hash_key.clone().map_or_else(|| persist.hash_key(), Ok)?;
+        let mut engine = Engine::new(self.config(hash_key))?;
+        let restored = persist.restore(&mut disk, &mut engine, self.restore)?;
+        let (engine, keeper) = persist.keep(engine, Some(disk), restored, self.hash_key.is_none());
+        let keeper = Some(Arc::new(keeper));
         Ok(Limiter { engine, keeper })
     }
+
+    /// Whoever makes the table fills it from the snapshot, and has the place of the snapshot meanwhile. Afterwards the place is
+    /// free for the process that is elected.
+    fn build_shared_and_kept(self, sharing: &Sharing, persist: Persist) -> Result<Limiter, Error> {
+        let deadline = Instant::now() + LONGEST_START;
+        let (engine, restored) = loop {
+            // Another process that holds the place is making the table, or keeps the snapshots of one that is there.
+            let mut disk = match persist.open() {
+                Ok(disk) => Some(disk),
+                Err(Error::SnapshotBusy(_)) => None,
+                Err(error) => return Err(error),
+            };
+            let hash_key = match (&self.hash_key, &disk) {
+                (Some(hash_key), _) => hash_key.clone(),
+                (None, Some(_)) => persist.hash_key()?,
+                (None, None) => random_key()?,
+            };
+            let mut restored = Restored::attached();
+            let opened = Engine::shared_and_filled(self.config(hash_key), sharing.clone(), |engine| {
+                let Some(disk) = &mut disk else {
+                    return Err(Error::SnapshotBusy(format!(
+                        "another limiter keeps its snapshot at {}, and not that of this table: give each its own path",
+                        persist.path.display()
+                    )));
+                };
+                restored = persist.restore(disk, engine, self.restore)?;
+                Ok(())
+            });
+            match opened {
+                Ok(engine) => break (engine, restored),
+                Err(Error::SnapshotBusy(_)) if disk.is_none() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let (engine, keeper) = persist.keep(engine, None, restored, self.hash_key.is_none());
+        let keeper = Some(Arc::new(keeper));
+        Ok(Limiter { engine, keeper })
+    }
+}
+
+fn random_key() -> Result<HashKey, Error> {
+    HashKey::random().map_err(|error| Error::System(format!("the system gave no randomness for the secret: {error}")))
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use ratelimit_model::{Gcra, time};
 
-use super::header::{DETOUR_ONCE, MAX_LIMITS, TOP_TIERS};
+use super::header::{MAX_LIMITS, TOP_TIERS};
 use super::table::{Asked, Found, Table};
 use super::terms::Record;
 use super::word::{Axis, Charged, State, Word};
@@ -279,21 +279,6 @@ impl Table {
         let until = time::add(now, left_ns.min(ratelimit_model::MAX_TOLERANCE_NS));
         self.store_record(Fingerprint::new(key), Record::of_block(until), now)
             .is_ok()
-    }
-
-    /// Sends the next decision the long way, whatever it finds.
-    pub(crate) fn detour_once(&self) {
-        // Relaxed: a hint. Who misses it goes the short way, which decides as well.
-        self.header().hot.detours.fetch_or(DETOUR_ONCE, Ordering::Relaxed);
-    }
-
-    /// Undoes [`detour_once`](Table::detour_once).
-    pub(crate) fn end_detour(&self) {
-        let detours = &self.header().hot.detours;
-        if detours.load(Ordering::Relaxed) & DETOUR_ONCE != 0 {
-            // Release: carries on what `store_record` released, which a reader pairs with.
-            detours.fetch_and(!DETOUR_ONCE, Ordering::Release);
-        }
     }
 
     /// Whether keys say which limit they are under.

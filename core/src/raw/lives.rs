@@ -95,12 +95,9 @@ impl Table {
     pub(crate) fn leads(&self) -> bool {
         self.header().cold.leader.load(Ordering::Acquire) == self.lives.mark()
     }
-}
 
-#[cfg(not(ratelimit_loom))]
-impl Drop for Table {
-    /// Resigns, so that another need not prove first that this process is gone.
-    fn drop(&mut self) {
+    /// Gives the lead up, if this one has it, so that another need not prove first that this process is gone.
+    pub(crate) fn resign(&self) {
         #[cfg(target_os = "linux")]
         if let Lives::Shared(life) = &self.lives
             && life.is_settled()
@@ -109,6 +106,13 @@ impl Drop for Table {
             let leader = &self.header().cold.leader;
             let _ = leader.compare_exchange(life.mark(), 0, Ordering::Release, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(not(ratelimit_loom))]
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.resign();
     }
 }
 

@@ -49,14 +49,17 @@ pub(crate) struct Opened {
     pub(crate) clock: Clock,
 }
 
+/// What is done to a table that was just made and that nobody else can see yet.
+type Fill<'a, E> = &'a mut dyn FnMut(Opened) -> Result<Opened, E>;
+
 /// Opens the table that is asked for, or makes it. The limits make sense.
-pub(crate) fn open(config: &Config, sharing: &Sharing) -> Result<Opened, EngineError> {
+pub(crate) fn open<E: From<EngineError>>(config: &Config, sharing: &Sharing, fill: Fill<'_, E>) -> Result<Opened, E> {
     match &sharing.with {
         With::Children => {
             let (_, layout) = geometry(max_keys(config), config.limits.len())?;
-            make(file::create_for_children(layout.bytes)?, config)
+            fill(make(file::create_for_children(layout.bytes)?, config)?)
         }
-        With::Name { name, directory } => open_named(config, sharing, name, directory),
+        With::Name { name, directory } => open_named(config, sharing, name, directory, fill),
     }
 }
 
@@ -149,7 +152,13 @@ fn clock_of(memory: &Memory, facts: &Facts) -> Result<Clock, EngineError> {
         .ok_or_else(|| unavailable("the shared table keeps time by a clock that is not known here".into()))
 }
 
-fn open_named(config: &Config, sharing: &Sharing, name: &str, directory: &Path) -> Result<Opened, EngineError> {
+fn open_named<E: From<EngineError>>(
+    config: &Config,
+    sharing: &Sharing,
+    name: &str,
+    directory: &Path,
+    fill: Fill<'_, E>,
+) -> Result<Opened, E> {
     let path = file::path(directory, name, about::LAYOUT)?;
     let failed = |error: std::io::Error| unavailable(format!("{} cannot be locked ({error})", path.display()));
     for _ in 0..ATTEMPTS {
@@ -157,20 +166,21 @@ fn open_named(config: &Config, sharing: &Sharing, name: &str, directory: &Path) 
             let (_, layout) = geometry(max_keys(config), config.limits.len())?;
             let file = file::create_unnamed(directory, layout.bytes)?;
             let named = file.try_clone().map_err(failed)?;
-            let opened = make(file, config)?;
+            let opened = fill(make(file, config)?)?;
             // Its slot is taken by now, so nobody ever takes this table for one that is left alone.
             match file::link(&named, &path) {
                 Ok(true) => return Ok(opened),
                 // Another process was faster: its table is as good.
                 Ok(false) => continue,
-                Err(error) => return Err(unavailable(format!("{} cannot be made ({error})", path.display()))),
+                Err(error) => return Err(unavailable(format!("{} cannot be made ({error})", path.display())).into()),
             }
         };
         let Some(gate) = Gate::enter(&file).map_err(failed)? else {
             return Err(unavailable(format!(
                 "another process has been opening {} for ten seconds: end it, or use another name",
                 path.display()
-            )));
+            ))
+            .into());
         };
         if !file::is_at(&file, &path) {
             // Replaced before we had the right to attach.
@@ -187,7 +197,8 @@ fn open_named(config: &Config, sharing: &Sharing, name: &str, directory: &Path) 
     Err(unavailable(format!(
         "{} is made and removed by other processes over and over: try again",
         path.display()
-    )))
+    ))
+    .into())
 }
 
 /// What lies in a file, once it is known to be a whole table of this layout.

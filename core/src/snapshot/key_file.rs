@@ -81,6 +81,25 @@ pub fn key_file_state(path: &Path, key_check: u64) -> io::Result<KeyFileState> {
     })
 }
 
+/// Makes `hash_key` the secret of the snapshot at `path`, if another one or none lies there: a shared table brings its own, and
+/// without it the snapshots of that table would stand for nobody. Only whoever holds the snapshot's lock may ask.
+///
+/// Errors: the file cannot be read or written.
+pub fn keep_hash_key(path: &Path, hash_key: &HashKey) -> Result<(), KeyFileError> {
+    let path = suffixed(path, ".key");
+    let failed = |error| KeyFileError {
+        path: path.clone(),
+        error,
+    };
+    let [low, high] = hash_key.to_words().map(u64::to_le_bytes);
+    let secret = std::array::from_fn(|i| if i < 8 { low[i] } else { high[i - 8] });
+    let known = read_file(&path).map_err(failed)?;
+    if known.as_deref().and_then(decode) == Some(secret) {
+        return Ok(());
+    }
+    write_file(&path, encode(secret).as_bytes()).map_err(failed)
+}
+
 fn encode(secret: [u8; 16]) -> String {
     let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{PREFIX}{digits}\n")
@@ -101,7 +120,21 @@ fn decode(content: &[u8]) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{decode, encode};
+    use super::{decode, encode, hash_key_of, keep_hash_key};
+    use crate::hash::HashKey;
+
+    #[test]
+    fn a_table_brings_its_own_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.snapshot");
+        let first = hash_key_of(&path).unwrap();
+        assert_eq!(hash_key_of(&path).unwrap().check_value(), first.check_value());
+        let brought = HashKey::new(std::array::from_fn(|i| i as u8));
+        for _ in 0..2 {
+            keep_hash_key(&path, &brought).unwrap();
+            assert_eq!(hash_key_of(&path).unwrap().check_value(), brought.check_value());
+        }
+    }
 
     #[test]
     fn a_secret_comes_back_and_anything_else_does_not() {

@@ -71,10 +71,10 @@ pub use format::{
     CHUNK_BYTES, ChunkHealth, Damage, Entry, FORMAT_VERSION, HEADER_BYTES, Header, Kind, LimitLine, Snapshot,
     TRAILER_BYTES, Trailer,
 };
-pub use key_file::{KeyFileError, KeyFileState, hash_key_of, key_file_state};
+pub use key_file::{KeyFileError, KeyFileState, hash_key_of, keep_hash_key, key_file_state};
 pub use moment::Moment;
 pub(crate) use restore::{Found, find};
-pub use restore::{Outcome, Restore, RestoreRefused, Restored};
+pub use restore::{Outcome, Restore, RestoreRefused, Restored, last_generation};
 pub use storage::{Step, Storage, StorageError, Temp, Which};
 pub use write::Written;
 pub(crate) use write::write;

@@ -38,11 +38,13 @@ pub enum Outcome {
     ColdKey,
     /// What there was is written by a later version.
     ColdVersion,
+    /// The table is shared and was there already: nothing had to be restored.
+    Attached,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Exact,
         Outcome::Previous,
         Outcome::Salvaged,
@@ -50,6 +52,7 @@ impl Outcome {
         Outcome::ColdDamaged,
         Outcome::ColdKey,
         Outcome::ColdVersion,
+        Outcome::Attached,
     ];
 
     /// The name of this outcome: the same word in metrics, logs and every language.
@@ -63,6 +66,7 @@ impl Outcome {
             Outcome::ColdDamaged => "cold_damaged",
             Outcome::ColdKey => "cold_key",
             Outcome::ColdVersion => "cold_version",
+            Outcome::Attached => "attached",
         }
     }
 
@@ -79,6 +83,7 @@ impl Outcome {
             Outcome::ColdDamaged => "the snapshot was damaged; every client starts with a full burst",
             Outcome::ColdKey => "the snapshot was made with another secret; every client starts with a full burst",
             Outcome::ColdVersion => "the snapshot is of a later version; every client starts with a full burst",
+            Outcome::Attached => "the shared table was there already; nothing had to be restored",
         }
     }
 
@@ -124,6 +129,12 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// Nothing was read, since the table is shared and was there already.
+    #[must_use]
+    pub fn attached() -> Self {
+        Self::cold(Outcome::Attached, 0, None)
+    }
+
     pub(crate) fn cold(outcome: Outcome, generation: u64, damage: Option<Damage>) -> Self {
         Restored {
             outcome,
@@ -226,6 +237,21 @@ pub(crate) fn find(storage: &mut dyn Storage, policy: Restore, key_check: u64) -
         }
     }
     (Found::Nothing(cold), generation, newest_damage)
+}
+
+/// The highest generation that can be read from the files, whole or not; 0 if there is none. For one who goes on where another
+/// writer stopped.
+pub fn last_generation(storage: &mut dyn Storage) -> u64 {
+    [Which::Newest, Which::Previous]
+        .into_iter()
+        .filter_map(|which| {
+            let bytes = read_again(storage, which).ok()??;
+            Snapshot::parse(&bytes)
+                .ok()
+                .map(|snapshot| snapshot.header().generation)
+        })
+        .max()
+        .unwrap_or(0)
 }
 
 fn first(known: Outcome, next: Outcome) -> Outcome {
