@@ -3,8 +3,9 @@
 //! Each thread has a place of its own and adds to it without a locked instruction; threads beyond the places share the
 //! last one.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::thread;
 
 const PLACES: usize = 64;
 /// The place of all threads that come after the others were given out.
@@ -22,21 +23,6 @@ pub(crate) struct Counters {
     places: Box<[Place; PLACES]>,
 }
 
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    // No destructor: a thread may end while another library unloads.
-    static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-#[cold]
-fn take_place() -> usize {
-    // Relaxed: only the number matters. It is never given out again, so a place has one thread in its whole life.
-    let mine = NEXT.fetch_add(1, Ordering::Relaxed).min(SHARED);
-    MINE.set(mine);
-    mine
-}
-
 impl Counters {
     pub(crate) fn new() -> Self {
         Counters {
@@ -47,7 +33,7 @@ impl Counters {
     #[inline(always)]
     pub(crate) fn count(&self, allowed: bool) {
         // One comparison tells a place of this thread's own from none yet and from the shared one.
-        match MINE.get() {
+        match thread::number_if_known() {
             mine if mine < SHARED => self.count_at(mine, allowed),
             _ => self.count_without_place(allowed),
         }
@@ -57,7 +43,7 @@ impl Counters {
     fn count_at(&self, mine: usize, allowed: bool) {
         let count = &self.places[mine].counts[usize::from(allowed)];
         // Relaxed: counters order nothing. The place is this thread's alone: no other adds to it between the load and the
-        // store.
+        // store, and what a thread before it has counted came with the number.
         count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -65,10 +51,7 @@ impl Counters {
     #[cold]
     #[inline(never)]
     fn count_without_place(&self, allowed: bool) {
-        let mine = match MINE.get() {
-            usize::MAX => take_place(),
-            mine => mine,
-        };
+        let mine = thread::number();
         if mine < SHARED {
             self.count_at(mine, allowed);
         } else {
@@ -91,6 +74,24 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_lost_when_numbers_are_given_back() {
+        let counters = Counters::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        for _ in 0..100 {
+                            counters.count(true);
+                        }
+                        thread::give_back();
+                    }
+                });
+            }
+        });
+        assert_eq!(counters.sum(), (80_000, 0));
+    }
 
     #[test]
     fn nothing_is_lost_with_more_threads_than_places() {

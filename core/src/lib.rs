@@ -31,6 +31,8 @@ mod sharing;
 #[cfg(not(ratelimit_loom))]
 pub mod snapshot;
 mod sync;
+#[cfg(not(ratelimit_loom))]
+pub mod thread;
 
 pub use clock::{Clock, ManualClock};
 #[cfg(not(ratelimit_loom))]
