@@ -21,6 +21,8 @@ mod document;
 #[cfg(ratelimit_loom)]
 mod explorer;
 #[cfg(ratelimit_loom)]
+mod handles;
+#[cfg(ratelimit_loom)]
 mod harness;
 #[cfg(ratelimit_loom)]
 mod help;
