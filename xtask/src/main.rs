@@ -1,6 +1,8 @@
 //! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
 
+mod c;
 mod documents;
+mod install;
 mod steps;
 
 use std::process::ExitCode;
@@ -15,18 +17,26 @@ Usage: cargo xtask CHORE
   loom       the loom models, bounded as in `test`
   loom-full  the loom models without bounds, and every weakened ordering: hours
   full       the long campaigns: 10^8 decisions, 10^8 ids, 10 million sequences; see docs/testing.md
+  c          the C and C++ interface: header, tests, Valgrind, AddressSanitizer, examples from an installation
+  header     writes include/ratelimit.h from the sources; with --check fails if it differs
+  install    installs libratelimit: --prefix DIR, and --destdir DIR to put it below another root
   documents  checks that the documents name only files that exist
   help       this text
 ";
 
 fn main() -> ExitCode {
-    let chore = std::env::args().nth(1).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let chore = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
     let result = match chore.as_str() {
         "test" => steps::test(),
         "quick" => steps::quick(),
         "loom" => steps::loom(false),
         "loom-full" => steps::loom(true),
         "full" => steps::full(),
+        "c" => c::test(),
+        "header" => c::header(&arguments),
+        "install" => install::command(&arguments),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -12,13 +12,13 @@ pub(crate) fn root() -> PathBuf {
     root
 }
 
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-fn run(what: &str, command: &mut Command) -> Result<(), String> {
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<(), String> {
     eprintln!("\n== {what}");
     let start = Instant::now();
     let status = command
@@ -109,6 +109,7 @@ pub(crate) fn test() -> Result<(), String> {
         ]),
     )?;
     faults()?;
+    crate::c::test()?;
     loom(false)
 }
 
