@@ -1,0 +1,94 @@
+// Written by scripts/types.mjs from the tables in Rust. Do not edit.
+
+/** What a limiter is made from. Durations are milliseconds. */
+export interface LimiterOptions {
+  /** The most requests per time_window; or complete limits as text, of which each must allow a request. Takes a whole number from 1, or a limit as text like "100/minute", or a list of such texts. */
+  rateLimit?: number | string | readonly string[] | null | undefined;
+  /** The window that rate_limit counts in. Takes a duration above 0. */
+  timeWindowMs?: number | null | undefined;
+  /** The most requests at one instant. Default: rate_limit, or a tenth of it (at least 1) if strict. Takes a whole number from 1. */
+  burst?: number | null | undefined;
+  /** At most rate_limit requests in any window, not only on average. Default: false. Takes true or false. */
+  strict?: boolean | null | undefined;
+  /** Complete limits as text, in place of rate_limit, time_window, burst and strict. Takes a limit as text like "100/minute", or a list of such texts. */
+  limits?: string | readonly string[] | null | undefined;
+  /** How many clients with debt to have room for; bounds the memory. Default: grows on its own to 40 million cells. Takes a whole number from 1. */
+  maxKeys?: number | null | undefined;
+  /** The snapshot file that lets counts survive a restart. Default: none, counts live in memory alone. Takes the name of a file. */
+  path?: string | null | undefined;
+  /** How often the snapshot is written. Default: 1 second. Takes a duration above 0. */
+  snapshotEveryMs?: number | null | undefined;
+  /** What to do with a damaged snapshot: start with the previous one or empty, save what is intact, or refuse to start. Default: auto. Takes "auto", "salvage" or "required". */
+  restore?: 'auto' | 'salvage' | 'required' | null | undefined;
+  /** One table for all processes of this user on this host that give the same name; true: for this process and those it forks. Default: none. Takes a name, or true. */
+  share?: string | true | null | undefined;
+  /** Whether the limits given here replace those that a shared table has, in place of an error. Default: false. Takes true or false. */
+  replaceLimits?: boolean | null | undefined;
+  /** Makes the limiter one node of several that keep one limit. Takes a table of cluster options. */
+  cluster?: Readonly<Record<string, unknown>> | null | undefined;
+  /** The clock that decides: the fastest that can be trusted, the system's, or one that is faster and up to 4 ms late. Default: precise. Takes "precise", "os" or "coarse". */
+  clock?: 'precise' | 'os' | 'coarse' | null | undefined;
+  /** What clients get that find the table full: a shared cell, a denial, or no limit. Default: share. Takes "share", "deny" or "allow". */
+  overflow?: 'share' | 'deny' | 'allow' | null | undefined;
+  /** The secret that keys the hash of ids. Default: a random one, kept beside the snapshot or inside the shared table. Takes 32 hexadecimal digits. */
+  hashKey?: string | null | undefined;
+}
+
+/** What `RateLimitError.code` can be. */
+export type ErrorCode =
+  /** 1: a limit makes no sense, or its text is not a limit */
+  | 'ERR_RATELIMIT_INVALID_LIMIT'
+  /** 2: no limit, too many, or another number than are in force */
+  | 'ERR_RATELIMIT_LIMIT_COUNT'
+  /** 3: max_keys is more than a table can address */
+  | 'ERR_RATELIMIT_MAX_KEYS'
+  /** 4: the system gave no memory, or no randomness */
+  | 'ERR_RATELIMIT_SYSTEM'
+  /** 5: no room for another override or block */
+  | 'ERR_RATELIMIT_FULL'
+  /** 6: lists that belong together differ in length */
+  | 'ERR_RATELIMIT_LENGTHS'
+  /** 7: policies for header fields do not fit */
+  | 'ERR_RATELIMIT_POLICY'
+  /** 8: an option that does not exist, has a wrong value, or contradicts another */
+  | 'ERR_RATELIMIT_OPTION'
+  /** 9: something that this version or build cannot do */
+  | 'ERR_RATELIMIT_UNSUPPORTED'
+  /** 10: an argument of the wrong kind, or out of its range */
+  | 'ERR_RATELIMIT_ARGUMENT'
+  /** 11: the limiter was closed */
+  | 'ERR_RATELIMIT_CLOSED'
+  /** 12: a bug of this library, contained */
+  | 'ERR_RATELIMIT_INTERNAL';
+
+/** What was done and how full the table is; see `prometheus()` for what each means. */
+export interface Stats {
+  /** Requests allowed. */
+  readonly allowed: number;
+  /** Requests denied. */
+  readonly denied: number;
+  /** Decisions on clients that found the table full. */
+  readonly overflowed: number;
+  /** Clients that got a cell. */
+  readonly inserted: number;
+  /** Expired cells that were taken over by other clients. */
+  readonly recycled: number;
+  /** Cells brought along after a change of limit. */
+  readonly translated: number;
+  /** Clients brought back because a clock was set back. */
+  readonly stepped: number;
+  /** Clients with debt, estimated from a sample. */
+  readonly liveKeys: number;
+  /** Cells in open tiers. */
+  readonly cells: number;
+  /** Cells in all tiers, open or not. */
+  readonly cellsMax: number;
+  /** Open tiers. */
+  readonly tiers: number;
+  /** Bytes of the open tiers. */
+  readonly tableBytes: number;
+  /** 1 if the processor's counter was found wrong. */
+  readonly clockFellBack: number;
+  /** 1 if the processor's counter is the clock. */
+  readonly clockIsTsc: number;
+}

@@ -1,0 +1,4 @@
+import ratelimit = require('./index.js');
+
+export * from './index.js';
+export default ratelimit;

@@ -1,0 +1,78 @@
+//! The Node.js addon. It converts values; all that decides anything is in the crate `ratelimit`.
+//!
+//! Two kinds of functions. The short ones (`hot.rs`) are bound to a limiter by a pointer that the engine hands back with
+//! each call, and read their arguments with the plain C interface: napi's general conversions cost several times a decision
+//! (`bench.mjs` in `benches/node` measures both). All others (`limiter.rs`, `headers.rs`) are ordinary napi classes.
+//! `index.js` makes one class of both.
+
+mod boundary;
+mod headers;
+#[cfg(feature = "test-hooks")]
+mod hooks;
+mod hot;
+mod key;
+mod limiter;
+mod values;
+
+use napi::bindgen_prelude::Env;
+use napi_derive::napi;
+use ratelimit::ERROR_CODES;
+use ratelimit::address::{IPV6_PREFIX, client_key};
+use ratelimit::options::{Dialect, option_help};
+
+use crate::boundary::guard;
+use crate::values::Js;
+
+/// The version of this build.
+#[napi(catch_unwind)]
+pub fn version(env: Env) -> napi::Result<&'static str> {
+    guard(env.raw(), || Ok(env!("CARGO_PKG_VERSION")))
+}
+
+/// Every error: number, name and meaning, three in a row for each.
+#[napi(catch_unwind)]
+pub fn error_codes(env: Env) -> napi::Result<Vec<String>> {
+    guard(env.raw(), || {
+        let codes = ERROR_CODES.iter();
+        Ok(codes
+            .flat_map(|error| [error.code.to_string(), error.name.to_owned(), error.meaning.to_owned()])
+            .collect())
+    })
+}
+
+/// Every option: name, what it takes, what it does, three in a row for each.
+#[napi(catch_unwind)]
+pub fn options(env: Env) -> napi::Result<Vec<String>> {
+    guard(env.raw(), || {
+        let options = option_help().into_iter();
+        Ok(options
+            .flat_map(|help| {
+                [
+                    Dialect::CamelMillis.spell(&help),
+                    help.takes.to_owned(),
+                    help.help.to_owned(),
+                ]
+            })
+            .collect())
+    })
+}
+
+/// The key of a network address, or null if the text is none.
+#[napi(catch_unwind)]
+pub fn address_key(env: Env, text: Js, ipv6_prefix: Js) -> napi::Result<Option<String>> {
+    guard(env.raw(), || {
+        let prefix = match ipv6_prefix.optional() {
+            Some(prefix) => u8::try_from(prefix.count("ipv6Prefix")?).unwrap_or(u8::MAX),
+            None => IPV6_PREFIX,
+        };
+        Ok(client_key(&text.text("the address")?, prefix))
+    })
+}
+
+/// A key's bytes as one text that is different for different keys: each character is one byte.
+#[napi(catch_unwind)]
+pub fn key_text(env: Env, key: Js) -> napi::Result<String> {
+    guard(env.raw(), || {
+        key.key(|bytes| bytes.iter().map(|&byte| char::from(byte)).collect())
+    })
+}

@@ -1,0 +1,172 @@
+//! The calls of a limiter that are not short.
+
+use std::rc::Rc;
+
+use napi::bindgen_prelude::Env;
+use napi_derive::napi;
+use ratelimit::options::{Dialect, Options};
+use ratelimit::{Error, Limit, Limiter};
+
+use crate::boundary::{decision_place, guard};
+use crate::hot::{Held, bind_all};
+use crate::values::{Js, elements};
+
+/// A limiter, for `index.js`.
+#[napi]
+pub struct Handle {
+    pub(crate) held: Rc<Held>,
+}
+
+#[napi]
+impl Handle {
+    /// From the names of options and as many values.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, names: Js, values: Js) -> napi::Result<Self> {
+        guard(env.raw(), || {
+            let internal = || Error::Internal("options came without their names".to_owned());
+            let names = elements(names.env, names.value).ok_or_else(internal)?;
+            let values = elements(values.env, values.value).ok_or_else(internal)?;
+            let mut options = Options::new(Dialect::CamelMillis);
+            for (name, value) in names.into_iter().zip(values) {
+                let [name, value] = [name, value].map(|value| Js { env: env.raw(), value });
+                options.set(&name.text("the name of an option")?, value.option())?;
+            }
+            let decision = decision_place(env.raw())
+                .ok_or_else(|| Error::Internal("the addon was not set up: load it through its package".to_owned()))?;
+            Ok(Handle {
+                held: Rc::new(Held::new(options.build()?, decision)),
+            })
+        })
+    }
+
+    /// The bound functions, see `hot.rs`.
+    #[napi(catch_unwind)]
+    pub fn bound(&self, env: Env) -> napi::Result<Vec<Js>> {
+        guard(env.raw(), || bind_all(env.raw(), &self.held))
+    }
+
+    /// Gives requests back.
+    #[napi(catch_unwind)]
+    pub fn refund(&self, env: Env, key: Js, cost: Js, now_ms: Js) -> napi::Result<()> {
+        guard(env.raw(), || {
+            let cost = cost.count("cost")?;
+            let now = now_ms.optional().map(|now| now.milliseconds("nowMs")).transpose()?;
+            key.key(|key| {
+                self.held.with(|limiter| match now {
+                    None => limiter.refund(key, cost),
+                    Some(now) => limiter.refund_at(key, cost, now),
+                })
+            })?
+        })
+    }
+
+    /// Forgets a client.
+    #[napi(catch_unwind)]
+    pub fn reset(&self, env: Env, key: Js, now_ms: Js) -> napi::Result<()> {
+        guard(env.raw(), || {
+            let now = now_ms.optional().map(|now| now.milliseconds("nowMs")).transpose()?;
+            key.key(|key| {
+                self.held.with(|limiter| match now {
+                    None => limiter.reset(key),
+                    Some(now) => limiter.reset_at(key, now),
+                })
+            })?
+        })
+    }
+
+    /// Denies all requests of a client for a while.
+    #[napi(catch_unwind)]
+    pub fn block(&self, env: Env, key: Js, ms: Js) -> napi::Result<()> {
+        guard(env.raw(), || {
+            let duration = ms.milliseconds("ms")?;
+            key.key(|key| self.held.with(|limiter| limiter.block(key, duration)))??
+        })
+    }
+
+    /// The limits in force, as texts.
+    #[napi(catch_unwind)]
+    pub fn limits(&self, env: Env) -> napi::Result<Vec<String>> {
+        guard(env.raw(), || {
+            self.held
+                .with(|limiter| limiter.limits().iter().map(Limit::to_string).collect())
+        })
+    }
+
+    /// Puts other limits in force.
+    #[napi(catch_unwind)]
+    pub fn set_limits(&self, env: Env, limits: Js) -> napi::Result<()> {
+        guard(env.raw(), || {
+            let texts = elements(limits.env, limits.value).unwrap_or_else(|| vec![limits.value]);
+            let limits: Vec<Limit> = texts
+                .into_iter()
+                .map(|value| Js { env: env.raw(), value }.limit())
+                .collect::<Result<_, _>>()?;
+            self.held.with(|limiter| limiter.set_limits(&limits))?
+        })
+    }
+
+    /// Gives a client a limit of its own, or takes it away.
+    #[napi(catch_unwind)]
+    pub fn set_override(&self, env: Env, key: Js, limit: Js) -> napi::Result<()> {
+        guard(env.raw(), || {
+            let limit = limit.optional().map(Js::limit).transpose()?;
+            key.key(|key| self.held.with(|limiter| limiter.set_override(key, limit)))??
+        })
+    }
+
+    /// Takes all clients' own limits away.
+    #[napi(catch_unwind)]
+    pub fn clear_overrides(&self, env: Env) -> napi::Result<()> {
+        guard(env.raw(), || self.held.with(Limiter::clear_overrides))
+    }
+
+    /// Names of statistics.
+    #[napi(catch_unwind)]
+    pub fn stats_names(&self, env: Env) -> napi::Result<Vec<&'static str>> {
+        guard(env.raw(), || {
+            self.held
+                .with(|limiter| limiter.stats_by_name().into_iter().map(|(name, _)| name).collect())
+        })
+    }
+
+    /// Their values, in the same order.
+    #[napi(catch_unwind)]
+    pub fn stats_values(&self, env: Env) -> napi::Result<Vec<f64>> {
+        guard(env.raw(), || {
+            self.held.with(|limiter| {
+                limiter
+                    .stats_by_name()
+                    .into_iter()
+                    .map(|(_, value)| value as f64)
+                    .collect()
+            })
+        })
+    }
+
+    /// The text of `/metrics`.
+    #[napi(catch_unwind)]
+    pub fn prometheus(&self, env: Env) -> napi::Result<String> {
+        guard(env.raw(), || self.held.with(Limiter::prometheus))
+    }
+
+    /// Writes a snapshot now.
+    #[napi(catch_unwind)]
+    pub fn snapshot(&self, env: Env) -> napi::Result<()> {
+        guard(env.raw(), || {
+            self.held.with(|_| {
+                Err(Error::Unsupported(
+                    "this limiter has no snapshot file: make it with the option \"path\"".to_owned(),
+                ))
+            })?
+        })
+    }
+
+    /// Closes the limiter; a second time does nothing.
+    #[napi(catch_unwind)]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        guard(env.raw(), || {
+            drop(self.held.close());
+            Ok(())
+        })
+    }
+}
