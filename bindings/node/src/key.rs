@@ -118,7 +118,8 @@ fn unusual(env: sys::napi_env, value: sys::napi_value, status: sys::napi_status)
             return Ok((number as i64).to_string().into_bytes());
         }
         return Err(Error::Argument(format!(
-            "the key is {number}: a number that is a key must be a safe integer; use a text for others"
+            "the key is {}: a number that is a key must be a safe integer; use a text for others",
+            crate::values::shown(number)
         )));
     }
     if let Some(bytes) = crate::values::bytes(env, value) {

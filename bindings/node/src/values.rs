@@ -67,10 +67,11 @@ impl Js {
 
     /// Milliseconds as a duration, to the nearest nanosecond.
     pub(crate) fn milliseconds(self, name: &str) -> Result<Duration, Error> {
-        let given = number(self.env, self.value);
-        given.and_then(duration).ok_or_else(|| {
-            let shown = given.map_or_else(|| self.describe(), |number| number.to_string());
-            Error::Argument(format!("{name} is {shown}: it takes milliseconds, a number from 0"))
+        number(self.env, self.value).and_then(duration).ok_or_else(|| {
+            Error::Argument(format!(
+                "{name} is {}: it takes milliseconds, a number from 0",
+                self.describe()
+            ))
         })
     }
 
@@ -97,7 +98,7 @@ impl Js {
                 OptionValue::Bool(truth)
             }
             _ => {
-                if let Some(number) = number(self.env, self.value) {
+                if let Some(number) = number(self.env, self.value).filter(|number| number.is_finite()) {
                     OptionValue::Float(number)
                 } else if let Some(text) = string(self.env, self.value) {
                     OptionValue::Text(text)
@@ -123,7 +124,8 @@ pub(crate) fn whole(count: f64, name: &str) -> Result<u64, Error> {
         return Ok(count as u64);
     }
     Err(Error::Argument(format!(
-        "{name} is {count}: it takes a whole number from 0"
+        "{name} is {}: it takes a whole number from 0",
+        shown(count)
     )))
 }
 
@@ -132,7 +134,7 @@ pub(crate) fn duration(milliseconds: f64) -> Option<Duration> {
     // Whole milliseconds apart from the rest, which is exact: times are then right to the nanosecond up to 2^32 ms.
     let whole = milliseconds.trunc();
     let rest_ns = ((milliseconds - whole) * 1e6).round();
-    if !(0.0..1.8e19).contains(&whole) || rest_ns < 0.0 {
+    if milliseconds < 0.0 || !(0.0..1.8e19).contains(&whole) {
         return None;
     }
     // Casts: in range by the line above.
@@ -262,10 +264,18 @@ pub(crate) fn bytes<'a>(env: sys::napi_env, value: sys::napi_value) -> Option<&'
     Some(unsafe { std::slice::from_raw_parts(data, length) })
 }
 
+/// A number as JavaScript writes it, where that differs.
+pub(crate) fn shown(number: f64) -> String {
+    if number.is_infinite() {
+        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    number.to_string()
+}
+
 /// What a value is, for a sentence about it.
 pub(crate) fn describe(env: sys::napi_env, value: sys::napi_value) -> String {
     if let Some(number) = number(env, value) {
-        return number.to_string();
+        return shown(number);
     }
     if let Some(text) = string(env, value) {
         let shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
