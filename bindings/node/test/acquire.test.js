@@ -170,8 +170,11 @@ test('many who wait, with deadlines and signals, are all answered', async () => 
 /** Runs a program of its own and returns what it prints; it must end by itself. */
 function run(program) {
   return new Promise((resolve, reject) => {
-    execFile(process.execPath, ['-e', program], { cwd: path.join(__dirname, '..'), timeout: 20_000 }, (error, stdout) =>
-      error ? reject(error) : resolve(stdout.trim()),
+    execFile(
+      process.execPath,
+      ['-e', program],
+      { cwd: path.join(__dirname, '..'), timeout: 20_000 },
+      (error, stdout) => (error ? reject(error) : resolve(stdout.trim())),
     );
   });
 }

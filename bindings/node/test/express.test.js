@@ -137,7 +137,12 @@ for (const [name, serve] of Object.entries(servers)) {
   });
 
   test(`${name}: functions that throw or reject are errors of the request`, async () => {
-    for (const key of [() => { throw new Error('no session'); }, () => Promise.reject(new Error('no session'))]) {
+    for (const key of [
+      () => {
+        throw new Error('no session');
+      },
+      () => Promise.reject(new Error('no session')),
+    ]) {
       await serving(serve(rateLimit({ limits: '1/minute', key })), async (get) => {
         const response = await get();
         assert.deepEqual([response.status, response.body], [500, 'no session']);
@@ -166,7 +171,13 @@ for (const [name, serve] of Object.entries(servers)) {
     serving(
       serve([
         rateLimit({ limits: ['10/s', '20/day'], names: ['burst', 'daily'] }),
-        rateLimit({ limits: '5/minute', names: ['search'], legacyHeaders: 'delta', draft6Headers: true, capRemaining: 3 }),
+        rateLimit({
+          limits: '5/minute',
+          names: ['search'],
+          legacyHeaders: 'delta',
+          draft6Headers: true,
+          capRemaining: 3,
+        }),
       ]),
       async (get) => {
         const { headers } = await get();
@@ -181,12 +192,15 @@ for (const [name, serve] of Object.entries(servers)) {
 }
 
 test('legacy fields alone, with the time of day', () =>
-  serving(servers['express 5'](rateLimit({ limits: '5/minute', standardHeaders: false, legacyHeaders: true })), async (get) => {
-    const { headers } = await get();
-    assert.equal(headers.ratelimit, undefined);
-    const left = Number(headers['x-ratelimit-reset']) - Date.now() / 1000;
-    assert.ok(left > 8 && left < 14, `${left} s`);
-  }));
+  serving(
+    servers['express 5'](rateLimit({ limits: '5/minute', standardHeaders: false, legacyHeaders: true })),
+    async (get) => {
+      const { headers } = await get();
+      assert.equal(headers.ratelimit, undefined);
+      const left = Number(headers['x-ratelimit-reset']) - Date.now() / 1000;
+      assert.ok(left > 8 && left < 14, `${left} s`);
+    },
+  ));
 
 test('header fields follow a change of limit', () => {
   const middleware = rateLimit('5/minute');
@@ -205,7 +219,11 @@ test('behind a proxy that is trusted the address is that of express', async () =
     await serving(serve(rateLimit({ limits: '1/minute', trustProxy: true }), { 'trust proxy': 1 }), async (get) => {
       const from = (address) => get('/', { 'x-forwarded-for': address });
       assert.equal((await from('9.9.9.9, 1.1.1.1')).status, 200);
-      assert.equal((await from('8.8.8.8, 1.1.1.1')).status, 429, 'what the client wrote before the proxy does not count');
+      assert.equal(
+        (await from('8.8.8.8, 1.1.1.1')).status,
+        429,
+        'what the client wrote before the proxy does not count',
+      );
       assert.equal((await from('::ffff:1.1.1.1')).status, 429, 'the same address');
       assert.equal((await from('2001:db8::1')).status, 200);
       assert.equal((await from('2001:db8::2')).status, 429, 'the same /64');

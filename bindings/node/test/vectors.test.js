@@ -58,12 +58,14 @@ function runCases(file) {
     const limiter = new Limiter(each.take('limit'));
     const calls = each.take('calls');
     each.done();
-    const survives = calls.every((call) => milliseconds(call.now_ns) !== undefined && number(call.cost ?? 0) !== undefined);
+    const survives = calls.every(
+      (call) => milliseconds(call.now_ns) !== undefined && number(call.cost ?? 0) !== undefined,
+    );
     if (!survives) {
       left += calls.length;
       continue;
     }
-    calls.forEach((rawCall, index) => {
+    for (const [index, rawCall] of calls.entries()) {
       const place = `"${name}", call ${index}`;
       const call = reader(rawCall, place);
       const op = call.take('op');
@@ -72,18 +74,20 @@ function runCases(file) {
       run++;
       if (op === 'reset') {
         limiter.reset(key, at);
-        return call.done();
+        call.done();
+        continue;
       }
       const cost = number(call.take('cost'));
       if (op === 'refund') {
         limiter.refund(key, cost, at);
-        return call.done();
+        call.done();
+        continue;
       }
       assert.ok(op === 'check' || op === 'peek', `${place}: there is no operation "${op}"`);
       const decision = limiter[op](key, cost, at);
       const rawExpected = call.take('expected');
       call.done();
-      if (Object.keys(rawExpected).length === 0) return;
+      if (Object.keys(rawExpected).length === 0) continue;
       const expected = reader(rawExpected, place);
       assert.equal(decision.allowed, expected.take('allowed'), place);
       assert.equal(decision.limit, number(expected.take('limit')) ?? Number(rawExpected.limit), place);
@@ -91,7 +95,7 @@ function runCases(file) {
       assertDuration(decision.retryAfterMs, expected.take('retry_after_ns'), place);
       assertDuration(decision.resetAfterMs, expected.take('reset_after_ns'), place);
       expected.done();
-    });
+    }
   }
   return [run, left];
 }
@@ -102,8 +106,16 @@ function runPolls(file) {
     const poll = reader(raw, JSON.stringify(raw.name));
     const name = poll.take('name');
     const limiter = new Limiter(poll.take('limit'));
-    const [start, every, cost] = [number(poll.take('start_ns')), number(poll.take('every_ns')), number(poll.take('cost'))];
-    const [calls, min, max] = [number(poll.take('calls')), number(poll.take('allowed_min')), number(poll.take('allowed_max'))];
+    const [start, every, cost] = [
+      number(poll.take('start_ns')),
+      number(poll.take('every_ns')),
+      number(poll.take('cost')),
+    ];
+    const [calls, min, max] = [
+      number(poll.take('calls')),
+      number(poll.take('allowed_min')),
+      number(poll.take('allowed_max')),
+    ];
     poll.done();
     let allowed = 0;
     for (let i = 0; i < calls; i++) {
@@ -129,7 +141,11 @@ function runTexts(file) {
     const [rateLimit, timeWindowMs] = [number(text.take('rate_limit')), milliseconds(text.take('window_ns'))];
     const inNumbers = { rateLimit, timeWindowMs, burst, strict: text.take('strict') };
     const again = new Limiter(inNumbers);
-    assert.deepEqual(again.check('a', burst, { nowMs: 0 }), new Limiter(canonical).check('a', burst, { nowMs: 0 }), canonical);
+    assert.deepEqual(
+      again.check('a', burst, { nowMs: 0 }),
+      new Limiter(canonical).check('a', burst, { nowMs: 0 }),
+      canonical,
+    );
     text.done();
     run++;
   }

@@ -1,0 +1,118 @@
+'use strict';
+// One limit for several processes: the option `share`, and what survives a restart: `path`.
+
+const assert = require('node:assert/strict');
+const { fork } = require('node:child_process');
+const cluster = require('node:cluster');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { test } = require('node:test');
+const { Limiter } = require('ratelimit');
+
+// Until Options::build knows an option it is refused as unsupported, and its tests wait. Nothing else is a reason to wait.
+function waitsFor(options) {
+  try {
+    new Limiter({ limits: '1/hour', ...options }).close();
+    return false;
+  } catch (error) {
+    if (error.code === 'ERR_RATELIMIT_UNSUPPORTED') return `waits for the option ${Object.keys(options)[0]}`;
+    throw error;
+  }
+}
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ratelimit-node-'));
+process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+const name = (what) => `node-test-${process.pid}-${what}`;
+
+test('4 cluster workers with one name hold one limit exactly', {
+  skip: waitsFor({ share: name('probe') }),
+}, async () => {
+  const limit = 1000;
+  const main = path.join(folder, 'main.js');
+  fs.writeFileSync(
+    main,
+    `const cluster = require('node:cluster');
+     const { Limiter } = require(${JSON.stringify(path.join(__dirname, '..'))});
+     if (cluster.isPrimary) {
+       let allowed = 0, ready = 0, done = 0;
+       for (let i = 0; i < 4; i++) cluster.fork();
+       cluster.on('message', (_worker, message) => {
+         if (message === 'ready') {
+           // All decide at the same time.
+           if (++ready === 4) for (const worker of Object.values(cluster.workers)) worker.send('go');
+           return;
+         }
+         allowed += message;
+         if (++done === 4) process.send(allowed, () => { cluster.disconnect(() => process.disconnect()); });
+       });
+     } else {
+       const limiter = new Limiter({ rateLimit: ${limit}, timeWindowMs: 86_400_000, share: ${JSON.stringify(name('cluster'))} });
+       process.on('message', () => {
+         let allowed = 0;
+         for (let i = 0; i < ${limit}; i++) if (limiter.isAllowed('a')) allowed++;
+         process.send(allowed);
+       });
+       process.send('ready');
+     }`,
+  );
+  const primary = fork(main, { cwd: path.join(__dirname, '..') });
+  const allowed = await new Promise((resolve, reject) => {
+    primary.once('message', resolve);
+    primary.once('exit', (code) => reject(new Error(`ended with ${code} before its answer`)));
+  });
+  // While they decide, some milliseconds of refill may pass: one request comes back every 86 seconds.
+  assert.ok(allowed >= limit && allowed <= limit + 1, `${allowed} of ${limit}`);
+  assert.ok(cluster.isPrimary);
+});
+
+test('worker threads with one name share a table', { skip: waitsFor({ share: name('probe') }) }, async () => {
+  const { Worker } = require('node:worker_threads');
+  const share = name('threads');
+  const limiter = new Limiter({ limits: '100/day', share });
+  const allowed = await Promise.all(
+    [1, 2, 3, 4].map(
+      () =>
+        new Promise((resolve, reject) => {
+          const worker = new Worker(
+            `const { Limiter } = require('ratelimit');
+             const limiter = new Limiter({ limits: '100/day', share: ${JSON.stringify(share)} });
+             let allowed = 0;
+             for (let i = 0; i < 100; i++) if (limiter.isAllowed('a')) allowed++;
+             require('node:worker_threads').parentPort.postMessage(allowed);`,
+            { eval: true },
+          );
+          worker.once('message', resolve);
+          worker.once('error', reject);
+        }),
+    ),
+  );
+  assert.equal(
+    allowed.reduce((sum, each) => sum + each),
+    100,
+  );
+  assert.equal(limiter.isAllowed('a'), false);
+});
+
+test('a name with other limits is refused, and replaced if so wished', {
+  skip: waitsFor({ share: name('probe') }),
+}, () => {
+  const share = name('limits');
+  const first = new Limiter({ limits: '100/day', share });
+  assert.throws(() => new Limiter({ limits: '200/day', share }), { name: 'RateLimitError' });
+  const second = new Limiter({ limits: '200/day', share, replaceLimits: true });
+  assert.deepEqual(second.limits, ['200/day']);
+  assert.deepEqual(first.limits, ['200/day']);
+});
+
+test('counts survive a restart', { skip: waitsFor({ path: path.join(folder, 'probe.snapshot') }) }, () => {
+  const file = path.join(folder, 'restart.snapshot');
+  const before = new Limiter({ limits: '3/day', path: file, snapshotEveryMs: 60_000 });
+  before.isAllowed('a');
+  before.snapshot();
+  before.isAllowed('a');
+  before.close();
+  const after = new Limiter({ limits: '3/day', path: file });
+  assert.equal(after.peek('a').remaining, 1, 'close writes what came after the last snapshot');
+  after.close();
+});
