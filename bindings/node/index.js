@@ -1,8 +1,10 @@
 'use strict';
 
-const { native, decision, errorCodes, misuse, refuseOthers } = require('./lib/core.js');
+const { native, short, decision, errorCodes, misuse, refuseOthers } = require('./lib/core.js');
 const { AbortError, RateLimitError } = require('./lib/error.js');
 const { Waiters } = require('./lib/waiters.js');
+
+const { isAllowed, check, checkAt, allowedMany, checkMany, attempt } = short;
 
 /** Batches of up to so many keys need no new memory. */
 const KEPT_KEYS = 4096;
@@ -25,36 +27,43 @@ function timeOf(options, what) {
   return options.nowMs;
 }
 
-/** All keys as one string, and its parts' lengths in `lengths`: cheaper than handing over an array. Nothing if it cannot be. */
-function joined(keys, lengths) {
-  for (let i = 0; i < keys.length; i++) {
-    const key = keys[i];
-    if (typeof key !== 'string') return undefined;
-    lengths[i] = key.length;
-  }
+/**
+ * Keys as the compiled part takes them: all as one string, with their lengths, which is cheaper than an array; or the array, if
+ * they are not all strings, or too long together.
+ */
+function handOver(keys, lengths) {
+  let all = '';
   try {
-    return keys.join('');
-  } catch {
-    // Longer than a string may be.
-    return undefined;
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i];
+      if (typeof key !== 'string') return keys;
+      lengths[i] = key.length;
+      // Copies nothing yet: the engine does so once, when the string is read.
+      all += key;
+    }
+  } catch (error) {
+    // Longer than a string may be; anything else was thrown by the caller's array.
+    if (error instanceof RangeError) return keys;
+    throw error;
   }
+  return all;
 }
 
-function handOver(keys) {
+function roomFor(keys) {
   if (!Array.isArray(keys)) throw misuse('argument', 'keys takes an array of keys');
-  const count = keys.length;
-  const lengths = count <= KEPT_KEYS ? keptLengths.subarray(0, count) : new Uint32Array(count);
-  return [joined(keys, lengths) ?? keys, lengths];
+  return keys.length <= KEPT_KEYS ? keptLengths : new Uint32Array(keys.length);
+}
+
+function booleans(answers, count) {
+  const all = new Array(count);
+  for (let i = 0; i < count; i++) all[i] = answers[i] === 1;
+  return all;
 }
 
 class Limiter {
   #handle;
-  #isAllowed;
-  #check;
-  #checkAt;
-  #allowedMany;
-  #checkMany;
-  #attempt;
+  /** How the short calls know it: good for as long as the handle is. */
+  #number;
   #waiters;
 
   constructor(options) {
@@ -67,31 +76,31 @@ class Limiter {
       );
     }
     const names = Object.keys(given);
-    const handle = new native.Handle(
+    this.#handle = new native.Handle(
       names,
       names.map((name) => given[name]),
     );
-    this.#handle = handle;
-    [this.#isAllowed, this.#check, this.#checkAt, this.#allowedMany, this.#checkMany, this.#attempt] = handle.bound();
+    this.#number = this.#handle.number();
   }
 
   isAllowed(key) {
-    return this.#isAllowed(key);
+    return isAllowed(this.#number, key);
   }
 
   check(key, cost = 1, options) {
-    if (options === undefined) this.#check(key, cost);
-    else this.#checkAt(key, cost, timeOf(options, 'check'), false);
+    if (options === undefined) check(this.#number, key, cost);
+    else checkAt(this.#number, key, cost, timeOf(options, 'check'), false);
     return told();
   }
 
   peek(key, cost = 1, options) {
-    this.#checkAt(key, cost, timeOf(options, 'peek'), true);
+    checkAt(this.#number, key, cost, timeOf(options, 'peek'), true);
     return told();
   }
 
   checkMany(keys, costs) {
-    const [text, lengths] = handOver(keys);
+    const lengths = roomFor(keys);
+    const text = handOver(keys, lengths);
     let prices;
     if (costs !== undefined && costs !== null) {
       if (!Array.isArray(costs) && !ArrayBuffer.isView(costs)) {
@@ -102,7 +111,7 @@ class Limiter {
     }
     const count = keys.length;
     const numbers = new Float64Array(count * decision.length);
-    this.#checkMany(text, lengths, prices, numbers);
+    checkMany(this.#number, text, lengths, count, prices, numbers);
     const decisions = new Array(count);
     for (let i = 0, at = 0; i < count; i++, at += decision.length) {
       decisions[i] = {
@@ -117,17 +126,16 @@ class Limiter {
   }
 
   allowedMany(keys, out) {
-    const [text, lengths] = handOver(keys);
+    const lengths = roomFor(keys);
+    const count = keys.length;
+    const text = handOver(keys, lengths);
     if (out !== undefined) {
-      this.#allowedMany(text, lengths, out);
+      allowedMany(this.#number, text, lengths, count, out);
       return out;
     }
-    const count = keys.length;
     const answers = count <= KEPT_KEYS ? keptAnswers : new Uint8Array(count);
-    this.#allowedMany(text, lengths, answers);
-    const allowed = new Array(count);
-    for (let i = 0; i < count; i++) allowed[i] = answers[i] === 1;
-    return allowed;
+    allowedMany(this.#number, text, lengths, count, answers);
+    return booleans(answers, count);
   }
 
   acquire(key, cost = 1, options = {}) {
@@ -138,7 +146,7 @@ class Limiter {
         throw misuse('argument', 'signal takes an AbortSignal');
       }
       if (signal?.aborted) return Promise.reject(new AbortError(signal.reason));
-      this.#waiters ??= new Waiters(this.#attempt, native.keyText);
+      this.#waiters ??= new Waiters((...ask) => attempt(this.#number, ...ask), native.keyText);
       // To wait for ever is to wait without a time.
       return this.#waiters.acquire(key, cost, timeoutMs === Number.POSITIVE_INFINITY ? undefined : timeoutMs, signal);
     } catch (error) {

@@ -3,6 +3,7 @@
 mod c;
 mod documents;
 mod install;
+mod node;
 mod steps;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ Usage: cargo xtask CHORE
   c          the C and C++ interface: header, tests, Valgrind, AddressSanitizer, examples from an installation
   header     writes include/ratelimit.h from the sources; with --check fails if it differs
   install    installs libratelimit: --prefix DIR, and --destdir DIR to put it below another root
+  node       the Node.js binding: builds, checks and tests it
   documents  checks that the documents name only files that exist
   help       this text
 ";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "c" => c::test(),
         "header" => c::header(&arguments),
         "install" => install::command(&arguments),
+        "node" => node::test(),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -110,6 +110,7 @@ pub(crate) fn test() -> Result<(), String> {
     )?;
     faults()?;
     crate::c::test()?;
+    crate::node::test()?;
     loom(false)
 }
 

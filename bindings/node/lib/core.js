@@ -6,8 +6,12 @@ const { RateLimitError } = require('./error.js');
 
 const native = load();
 
+const [buffer, isAllowed, check, checkAt, allowedMany, checkMany, attempt] = native.init(RateLimitError);
+
 /** Five numbers: where the compiled part writes a decision. It must not leave these files. */
-const decision = new Float64Array(native.init(RateLimitError));
+const decision = new Float64Array(buffer);
+/** Calls that know a limiter by its number. */
+const short = { isAllowed, check, checkAt, allowedMany, checkMany, attempt };
 
 const errorCodes = [];
 const table = native.errorCodes();
@@ -36,4 +40,4 @@ function refuseOthers(options, names, what) {
   }
 }
 
-module.exports = { native, decision, errorCodes, misuse, refuseOthers };
+module.exports = { native, short, decision, errorCodes, misuse, refuseOthers };

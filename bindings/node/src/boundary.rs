@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::rc::Rc;
 
 use napi::Status;
 use napi::bindgen_prelude::Env;
@@ -10,32 +11,32 @@ use napi_derive::napi;
 use napi_sys as sys;
 use ratelimit::Error;
 
+use crate::hot::bind_all;
+use crate::limiters::{DECISION_NUMBERS, Limiters};
 use crate::values::Js;
-
-/// The numbers of a decision, in the order in which JavaScript reads them.
-pub(crate) const DECISION_NUMBERS: usize = 5;
 
 /// What this addon keeps for each environment: the main thread's, and one for each worker.
 struct PerEnvironment {
     /// The class `RateLimitError`.
     error_class: sys::napi_ref,
-    /// Where a decision is written for JavaScript to read: in a buffer that is kept alive by a reference which is never
-    /// given back, so that it ends with the environment.
-    decision: *mut f64,
+    /// The limiters that were made here.
+    limiters: Rc<Limiters>,
 }
 
-/// Tells this environment its class of errors, and returns the buffer in which it finds decisions.
+/// Sets an environment up: tells it its class of errors, and returns the buffer in which it finds decisions, and after it
+/// the short calls (see `hot.rs`).
 ///
 /// The buffer must not be detached, so that it must not leave `index.js`. If that is evaluated once more in the same
 /// environment, the earlier record stays, since limiters write to its buffer; it is not more than the module itself keeps.
 #[napi(catch_unwind)]
-pub(crate) fn init(env: Env, error_class: Js) -> napi::Result<Js> {
+pub(crate) fn init(env: Env, error_class: Js) -> napi::Result<Vec<Js>> {
     let env = env.raw();
     guard(env, || {
         let failed = || Error::Internal("an environment could not be set up".to_owned());
         let mut class_ref = ptr::null_mut();
         let (mut buffer, mut data, mut buffer_ref) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         // Safety: `env` is the environment of this call, `error_class` a value of it, and all else are places for results.
+        // The reference to the buffer is never given back: it lives as long as the environment.
         let made = unsafe {
             sys::napi_create_reference(env, error_class.value, 1, &raw mut class_ref) == sys::Status::napi_ok
                 && sys::napi_create_arraybuffer(env, DECISION_NUMBERS * 8, &raw mut data, &raw mut buffer)
@@ -45,9 +46,12 @@ pub(crate) fn init(env: Env, error_class: Js) -> napi::Result<Js> {
         if !made || data.is_null() {
             return Err(failed());
         }
+        let limiters = Rc::new(Limiters::new(data.cast()));
+        let mut values = vec![Js { env, value: buffer }];
+        values.extend(bind_all(env, &limiters)?);
         let kept = Box::new(PerEnvironment {
             error_class: class_ref,
-            decision: data.cast(),
+            limiters,
         });
         // Safety: the pointer comes from a box, and `forget` frees that box once, when the environment ends.
         let set =
@@ -55,7 +59,7 @@ pub(crate) fn init(env: Env, error_class: Js) -> napi::Result<Js> {
         if set != sys::Status::napi_ok {
             return Err(failed());
         }
-        Ok(Js { env, value: buffer })
+        Ok(values)
     })
 }
 
@@ -77,9 +81,9 @@ fn per_environment<'a>(env: sys::napi_env) -> Option<&'a PerEnvironment> {
     }
 }
 
-/// Where decisions are written, if the environment was set up.
-pub(crate) fn decision_place(env: sys::napi_env) -> Option<*mut f64> {
-    per_environment(env).map(|kept| kept.decision)
+/// The limiters of this environment, if it was set up.
+pub(crate) fn limiters(env: sys::napi_env) -> Option<Rc<Limiters>> {
+    per_environment(env).map(|kept| Rc::clone(&kept.limiters))
 }
 
 /// Runs what a napi function does. An error becomes a `RateLimitError` that is thrown, and a panic ends here.

@@ -6,17 +6,18 @@ use std::rc::Rc;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use ratelimit::headers::{HeaderStyle, Headers, Reset};
-use ratelimit::{Decision, Error, Limit};
+use ratelimit::{Decision, Error, Limit, Limiter};
 
 use crate::boundary::guard;
-use crate::hot::Held;
 use crate::limiter::Handle;
+use crate::limiters::Limiters;
 use crate::values::{Js, duration, elements, number};
 
 /// Turns decisions of one limiter into texts.
 #[napi]
 pub struct HeaderFields {
-    held: Rc<Held>,
+    limiters: Rc<Limiters>,
+    number: u32,
     names: Option<Vec<String>>,
     style: HeaderStyle,
     /// The limits that the texts speak of, and what was made from them: made anew when other limits are in force.
@@ -60,11 +61,12 @@ impl HeaderFields {
             if let Some(cap) = cap.optional() {
                 style = style.cap_remaining(cap.count("capRemaining")?);
             }
-            let held = Rc::clone(&handle.held);
-            let limits = held.with(ratelimit::Limiter::limits)?;
+            let (limiters, number) = (Rc::clone(&handle.limiters), handle.number);
+            let limits = limiters.with(number, Limiter::limits)?;
             let headers = make(names.as_deref(), &limits, style)?;
             Ok(HeaderFields {
-                held,
+                limiters,
+                number,
                 names,
                 style,
                 made: RefCell::new((limits, headers)),
@@ -74,7 +76,7 @@ impl HeaderFields {
 
     fn with<R>(&self, numbers: Js, work: impl FnOnce(&Headers, &Decision) -> R) -> Result<R, Error> {
         let decision = decision(numbers)?;
-        let limits = self.held.with(ratelimit::Limiter::limits)?;
+        let limits = self.limiters.with(self.number, Limiter::limits)?;
         let mut made = self.made.borrow_mut();
         if made.0 != limits {
             let headers = make(self.names.as_deref(), &limits, self.style)?;

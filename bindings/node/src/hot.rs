@@ -1,6 +1,5 @@
-//! The short calls: functions that are bound to one limiter.
+//! The short calls: plain functions whose first argument is a limiter's number.
 
-use std::cell::RefCell;
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::rc::Rc;
@@ -8,56 +7,19 @@ use std::rc::Rc;
 use napi_sys as sys;
 use ratelimit::{Decision, Error, Limiter, Wait};
 
-use crate::boundary::{DECISION_NUMBERS, guard_plain};
+use crate::boundary::guard_plain;
 use crate::key::{append, units, with_key};
+use crate::limiters::{DECISION_NUMBERS, Limiters};
 use crate::values::{Js, boolean, double, element, numbers, typed};
 
-/// A limiter as one environment holds it.
-pub(crate) struct Held {
-    /// Nothing once it is closed. Borrowed only while no JavaScript can run.
-    limiter: RefCell<Option<Limiter>>,
-    /// Where decisions are written for JavaScript.
-    decision: *mut f64,
-}
-
-impl Held {
-    pub(crate) fn new(limiter: Limiter, decision: *mut f64) -> Self {
-        Held {
-            limiter: RefCell::new(Some(limiter)),
-            decision,
-        }
-    }
-
-    /// Does something with the limiter.
-    ///
-    /// Errors: it is closed.
-    #[inline(always)]
-    pub(crate) fn with<R>(&self, work: impl FnOnce(&Limiter) -> R) -> Result<R, Error> {
-        match &*self.limiter.borrow() {
-            Some(limiter) => Ok(work(limiter)),
-            None => Err(Error::Closed),
-        }
-    }
-
-    /// Takes the limiter away: every later call is told that it is closed.
-    pub(crate) fn close(&self) -> Option<Limiter> {
-        self.limiter.borrow_mut().take()
-    }
-
-    fn tell(&self, decision: &Decision) {
-        // Safety: `decision` points to so many numbers in a buffer that lives as long as the environment. JavaScript does
-        // not run meanwhile.
-        unsafe { self.decision.cast::<[f64; DECISION_NUMBERS]>().write(numbers(decision)) };
-    }
-}
-
 /// The arguments of a call.
-struct Arguments<const N: usize> {
+struct Arguments<'a, const N: usize> {
     env: sys::napi_env,
+    limiters: &'a Limiters,
     values: [sys::napi_value; N],
 }
 
-impl<const N: usize> Arguments<N> {
+impl<const N: usize> Arguments<'_, N> {
     #[inline(always)]
     fn at(&self, index: usize) -> Js {
         Js {
@@ -65,17 +27,26 @@ impl<const N: usize> Arguments<N> {
             value: self.values[index],
         }
     }
+
+    /// Does something with the limiter whose number is the first argument.
+    #[inline(always)]
+    fn with<R>(&self, work: impl FnOnce(&Limiter) -> R) -> Result<R, Error> {
+        let mut number = u32::MAX;
+        // Safety: a value of this environment and a place for the result, which stays for what is no number.
+        unsafe { sys::napi_get_value_uint32(self.env, self.values[0], &raw mut number) };
+        self.limiters.with(number, work)
+    }
 }
 
-/// A function with `N` arguments that is bound to a limiter.
-trait Bound<const N: usize> {
+/// A function with `N` arguments.
+trait Short<const N: usize> {
     const NAME: &CStr;
 
-    fn call(held: &Held, arguments: &Arguments<N>) -> Result<sys::napi_value, Error>;
+    fn call(arguments: &Arguments<'_, N>) -> Result<sys::napi_value, Error>;
 }
 
 /// What the engine calls.
-unsafe extern "C" fn entry<B: Bound<N>, const N: usize>(
+unsafe extern "C" fn entry<B: Short<N>, const N: usize>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
 ) -> sys::napi_value {
@@ -95,17 +66,17 @@ unsafe extern "C" fn entry<B: Bound<N>, const N: usize>(
         };
         // Safety: `bind` has made this function with a pointer from an `Rc`, which `release` gives back only when the
         // function is collected.
-        let held = unsafe { data.cast::<Held>().as_ref() };
-        match held {
-            Some(held) => B::call(held, &Arguments { env, values }),
-            None => Err(Error::Internal("a call came without its limiter".to_owned())),
+        let limiters = unsafe { data.cast::<Limiters>().as_ref() };
+        match limiters {
+            Some(limiters) => B::call(&Arguments { env, limiters, values }),
+            None => Err(Error::Internal("a call came without its environment".to_owned())),
         }
     })
 }
 
-fn bind<B: Bound<N>, const N: usize>(env: sys::napi_env, held: &Rc<Held>) -> Result<sys::napi_value, Error> {
+fn bind<B: Short<N>, const N: usize>(env: sys::napi_env, limiters: &Rc<Limiters>) -> Result<sys::napi_value, Error> {
     let mut function = ptr::null_mut();
-    let data = Rc::into_raw(Rc::clone(held)).cast_mut().cast::<c_void>();
+    let data = Rc::into_raw(Rc::clone(limiters)).cast_mut().cast::<c_void>();
     // Safety: the name ends with a zero byte. The function keeps `data`, and is the only one that has this reference.
     let made = unsafe {
         sys::napi_create_function(
@@ -131,99 +102,99 @@ unsafe extern "C" fn release(_env: sys::napi_env, data: *mut c_void, _hint: *mut
     // A panic must not leave through the engine.
     let _contained = std::panic::catch_unwind(|| {
         // Safety: `data` is the reference that `bind` gave to one function, which is gone: called once for each.
-        drop(unsafe { Rc::from_raw(data.cast::<Held>()) });
+        drop(unsafe { Rc::from_raw(data.cast::<Limiters>()) });
     });
 }
 
-/// All bound functions, in the order in which `index.js` takes them.
-pub(crate) fn bind_all(env: sys::napi_env, held: &Rc<Held>) -> Result<Vec<Js>, Error> {
+/// All short calls, in the order in which `index.js` takes them.
+pub(crate) fn bind_all(env: sys::napi_env, limiters: &Rc<Limiters>) -> Result<Vec<Js>, Error> {
     let functions = [
-        bind::<IsAllowed, 1>(env, held)?,
-        bind::<Check, 2>(env, held)?,
-        bind::<CheckAt, 4>(env, held)?,
-        bind::<AllowedMany, 4>(env, held)?,
-        bind::<CheckMany, 5>(env, held)?,
-        bind::<Attempt, 4>(env, held)?,
+        bind::<IsAllowed, 2>(env, limiters)?,
+        bind::<Check, 3>(env, limiters)?,
+        bind::<CheckAt, 5>(env, limiters)?,
+        bind::<AllowedMany, 5>(env, limiters)?,
+        bind::<CheckMany, 6>(env, limiters)?,
+        bind::<Attempt, 5>(env, limiters)?,
     ];
     Ok(functions.map(|value| Js { env, value }).into())
 }
 
-/// `isAllowed(key)`.
+/// `isAllowed(limiter, key)`.
 struct IsAllowed;
 
-impl Bound<1> for IsAllowed {
+impl Short<2> for IsAllowed {
     const NAME: &CStr = c"isAllowed";
 
     #[inline(always)]
-    fn call(held: &Held, arguments: &Arguments<1>) -> Result<sys::napi_value, Error> {
-        let allowed = with_key(arguments.env, arguments.values[0], |key| {
-            held.with(|limiter| limiter.is_allowed(key))
+    fn call(arguments: &Arguments<'_, 2>) -> Result<sys::napi_value, Error> {
+        let allowed = with_key(arguments.env, arguments.values[1], |key| {
+            arguments.with(|limiter| limiter.is_allowed(key))
         })??;
         Ok(boolean(arguments.env, allowed))
     }
 }
 
-/// `check(key, cost)`: the decision lies in the buffer.
+/// `check(limiter, key, cost)`: the decision lies in the buffer.
 struct Check;
 
-impl Bound<2> for Check {
+impl Short<3> for Check {
     const NAME: &CStr = c"check";
 
     #[inline(always)]
-    fn call(held: &Held, arguments: &Arguments<2>) -> Result<sys::napi_value, Error> {
-        let cost = arguments.at(1).count("cost")?;
-        let decision = with_key(arguments.env, arguments.values[0], |key| {
-            held.with(|limiter| limiter.check_n(key, cost))
+    fn call(arguments: &Arguments<'_, 3>) -> Result<sys::napi_value, Error> {
+        let cost = arguments.at(2).count("cost")?;
+        let decision = with_key(arguments.env, arguments.values[1], |key| {
+            arguments.with(|limiter| limiter.check_n(key, cost))
         })??;
-        held.tell(&decision);
+        arguments.limiters.tell(&decision);
         Ok(ptr::null_mut())
     }
 }
 
-/// `checkAt(key, cost, nowMs, peek)`.
+/// `checkAt(limiter, key, cost, nowMs, peek)`.
 struct CheckAt;
 
-impl Bound<4> for CheckAt {
+impl Short<5> for CheckAt {
     const NAME: &CStr = c"checkAt";
 
-    fn call(held: &Held, arguments: &Arguments<4>) -> Result<sys::napi_value, Error> {
-        let cost = arguments.at(1).count("cost")?;
+    fn call(arguments: &Arguments<'_, 5>) -> Result<sys::napi_value, Error> {
+        let cost = arguments.at(2).count("cost")?;
         let now = arguments
-            .at(2)
+            .at(3)
             .optional()
             .map(|now| now.milliseconds("nowMs"))
             .transpose()?;
-        let peek = truth(arguments.at(3));
-        let decision = arguments.at(0).key(|key| {
-            held.with(|limiter| match (now, peek) {
+        let peek = arguments.at(4).truth();
+        let decision = arguments.at(1).key(|key| {
+            arguments.with(|limiter| match (now, peek) {
                 (None, false) => limiter.check_n(key, cost),
                 (None, true) => limiter.peek_n(key, cost),
                 (Some(now), false) => limiter.check_at(key, cost, now),
                 (Some(now), true) => limiter.peek_at(key, cost, now),
             })
         })??;
-        held.tell(&decision);
+        arguments.limiters.tell(&decision);
         Ok(ptr::null_mut())
     }
 }
 
-/// `attempt(key, cost, leftMs, peek)`: the one rule of waiting. 0 if the request was allowed, and charged unless this is a
-/// peek; -1 if waiting does not help; else for how many milliseconds to wait.
+/// `attempt(limiter, key, cost, leftMs, peek)`: the one rule of waiting. 0 if the request was allowed, and charged unless
+/// this is a peek; -1 if waiting does not help; else for how many milliseconds to wait.
 struct Attempt;
 
-impl Bound<4> for Attempt {
+impl Short<5> for Attempt {
     const NAME: &CStr = c"attempt";
 
-    fn call(held: &Held, arguments: &Arguments<4>) -> Result<sys::napi_value, Error> {
-        let cost = arguments.at(1).count("cost")?;
+    fn call(arguments: &Arguments<'_, 5>) -> Result<sys::napi_value, Error> {
+        let cost = arguments.at(2).count("cost")?;
         let left = arguments
-            .at(2)
+            .at(3)
             .optional()
             .map(|left| left.milliseconds("timeoutMs"))
             .transpose()?;
-        let peek = truth(arguments.at(3));
-        let decision = arguments.at(0).key(|key| {
-            held.with(|limiter| {
+        let peek = arguments.at(4).truth();
+        let decision = arguments.at(1).key(|key| {
+            arguments.with(|limiter| {
                 if peek {
                     limiter.peek_n(key, cost)
                 } else {
@@ -242,13 +213,6 @@ impl Bound<4> for Attempt {
     }
 }
 
-fn truth(js: Js) -> bool {
-    let mut truth = false;
-    // Safety: a value of this environment and a place for the result, which stays false for what is no boolean.
-    unsafe { sys::napi_get_value_bool(js.env, js.value, &raw mut truth) };
-    truth
-}
-
 /// Many keys in one piece of memory.
 struct Keys {
     bytes: Vec<u8>,
@@ -256,17 +220,22 @@ struct Keys {
 }
 
 impl Keys {
-    /// From all keys joined to one string and their lengths: half the price of asking for each element of an array.
-    fn joined(joined: Js, lengths: Js) -> Result<Option<Self>, Error> {
+    /// From `count` keys joined to one string and their lengths: less than half the price of asking for each element of an
+    /// array. The array of lengths may be longer.
+    fn joined(joined: Js, lengths: Js, count: Js) -> Result<Option<Self>, Error> {
         let Some(units) = units(joined.env, joined.value) else {
             return Ok(None);
         };
         let wrong = || Error::Internal("joined keys and their lengths do not fit".to_owned());
-        let (data, count) = typed(lengths.env, lengths.value, sys::TypedarrayType::uint32_array).ok_or_else(wrong)?;
+        let (data, room) = typed(lengths.env, lengths.value, sys::TypedarrayType::uint32_array).ok_or_else(wrong)?;
+        let count = usize::try_from(count.count("count")?).map_err(|_| wrong())?;
+        if count > room {
+            return Err(wrong());
+        }
         let mut ends = Vec::with_capacity(count);
         let mut end = 0_usize;
         for index in 0..count {
-            // Safety: the engine says that `count` numbers lie there, aligned for their type, and no JavaScript runs.
+            // Safety: the engine says that no fewer numbers lie there, aligned for their type, and no JavaScript runs.
             let length = unsafe { data.cast::<u32>().add(index).read() };
             end = end.checked_add(length as usize).ok_or_else(wrong)?;
             ends.push(end);
@@ -318,8 +287,8 @@ impl Keys {
         Ok(keys)
     }
 
-    fn of(keys: Js, lengths: Js) -> Result<Self, Error> {
-        match Keys::joined(keys, lengths)? {
+    fn of(keys: Js, lengths: Js, count: Js) -> Result<Self, Error> {
+        match Keys::joined(keys, lengths, count)? {
             Some(keys) => Ok(keys),
             None => Keys::listed(keys),
         }
@@ -336,48 +305,48 @@ fn too_short(keys: usize, places: usize) -> Error {
     Error::Lengths(format!("{keys} keys came with {places} places: give one for each key"))
 }
 
-/// `allowedMany(keys, lengths, out)`: ones and zeros in a `Uint8Array`.
+/// `allowedMany(limiter, keys, lengths, count, out)`: ones and zeros in a `Uint8Array`.
 struct AllowedMany;
 
-impl Bound<4> for AllowedMany {
+impl Short<5> for AllowedMany {
     const NAME: &CStr = c"allowedMany";
 
-    fn call(held: &Held, arguments: &Arguments<4>) -> Result<sys::napi_value, Error> {
-        let keys = Keys::of(arguments.at(0), arguments.at(1))?;
-        let out = arguments.at(2);
+    fn call(arguments: &Arguments<'_, 5>) -> Result<sys::napi_value, Error> {
+        let keys = Keys::of(arguments.at(1), arguments.at(2), arguments.at(3))?;
+        let out = arguments.at(4);
         let (data, places) = typed(out.env, out.value, sys::TypedarrayType::uint8_array)
             .ok_or_else(|| Error::Argument("the place for the answers must be a Uint8Array".to_owned()))?;
         if places < keys.ends.len() {
             return Err(too_short(keys.ends.len(), places));
         }
         let mut allowed = vec![false; keys.ends.len()];
-        held.with(|limiter| limiter.allowed_many(&keys.slices(), &mut allowed))??;
+        arguments.with(|limiter| limiter.allowed_many(&keys.slices(), &mut allowed))??;
         // Safety: there are as many places, and a `bool` is a byte of 0 or 1. No JavaScript has run since they were found.
         unsafe { ptr::copy_nonoverlapping(allowed.as_ptr().cast::<u8>(), data, allowed.len()) };
         Ok(ptr::null_mut())
     }
 }
 
-/// `checkMany(keys, lengths, costs, out)`: five numbers for each key in a `Float64Array`.
+/// `checkMany(limiter, keys, lengths, count, costs, out)`: five numbers for each key in a `Float64Array`.
 struct CheckMany;
 
-impl Bound<5> for CheckMany {
+impl Short<6> for CheckMany {
     const NAME: &CStr = c"checkMany";
 
-    fn call(held: &Held, arguments: &Arguments<5>) -> Result<sys::napi_value, Error> {
-        let keys = Keys::of(arguments.at(0), arguments.at(1))?;
-        let costs = match arguments.at(2).optional() {
+    fn call(arguments: &Arguments<'_, 6>) -> Result<sys::napi_value, Error> {
+        let keys = Keys::of(arguments.at(1), arguments.at(2), arguments.at(3))?;
+        let costs = match arguments.at(4).optional() {
             None => None,
             Some(costs) => Some(read_costs(costs)?),
         };
-        let out = arguments.at(3);
+        let out = arguments.at(5);
         let (data, places) = typed(out.env, out.value, sys::TypedarrayType::float64_array)
             .ok_or_else(|| Error::Internal("the place for decisions is of the wrong kind".to_owned()))?;
         if places < keys.ends.len() * DECISION_NUMBERS {
             return Err(too_short(keys.ends.len(), places / DECISION_NUMBERS));
         }
         let mut decisions = vec![Decision::default(); keys.ends.len()];
-        held.with(|limiter| match costs {
+        arguments.with(|limiter| match costs {
             None => limiter.check_many(&keys.slices(), &mut decisions),
             Some(costs) => limiter.check_many_n(&keys.slices(), &costs, &mut decisions),
         })??;

@@ -1,8 +1,7 @@
 //! The Node.js addon. It converts values; all that decides anything is in the crate `ratelimit`.
 //!
-//! Two kinds of functions. The short ones (`hot.rs`) are bound to a limiter by a pointer that the engine hands back with
-//! each call, and read their arguments with the plain C interface: napi's general conversions cost several times a decision
-//! (`bench.mjs` in `benches/node` measures both). All others (`limiter.rs`, `headers.rs`) are ordinary napi classes.
+//! Two kinds of functions. The short ones (`hot.rs`) know a limiter by its number and read their arguments with the plain C
+//! interface: napi's general conversions, and finding what an object stands for, cost several times a decision. All others (`limiter.rs`, `headers.rs`) are ordinary napi classes.
 //! `index.js` makes one class of both.
 
 mod boundary;
@@ -12,6 +11,7 @@ mod hooks;
 mod hot;
 mod key;
 mod limiter;
+mod limiters;
 mod values;
 
 use napi::bindgen_prelude::Env;

@@ -7,14 +7,27 @@ use napi_derive::napi;
 use ratelimit::options::{Dialect, Options};
 use ratelimit::{Error, Limit, Limiter};
 
-use crate::boundary::{decision_place, guard};
-use crate::hot::{Held, bind_all};
+use crate::boundary::{guard, limiters};
+use crate::limiters::Limiters;
 use crate::values::{Js, elements};
 
-/// A limiter, for `index.js`.
+/// A limiter, for `index.js`. Its number is good for as long as this object.
 #[napi]
 pub struct Handle {
-    pub(crate) held: Rc<Held>,
+    pub(crate) limiters: Rc<Limiters>,
+    pub(crate) number: u32,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.limiters.remove(self.number);
+    }
+}
+
+impl Handle {
+    fn with<R>(&self, work: impl FnOnce(&Limiter) -> R) -> Result<R, Error> {
+        self.limiters.with(self.number, work)
+    }
 }
 
 #[napi]
@@ -31,18 +44,17 @@ impl Handle {
                 let [name, value] = [name, value].map(|value| Js { env: env.raw(), value });
                 options.set(&name.text("the name of an option")?, value.option())?;
             }
-            let decision = decision_place(env.raw())
+            let limiters = limiters(env.raw())
                 .ok_or_else(|| Error::Internal("the addon was not set up: load it through its package".to_owned()))?;
-            Ok(Handle {
-                held: Rc::new(Held::new(options.build()?, decision)),
-            })
+            let number = limiters.add(options.build()?)?;
+            Ok(Handle { limiters, number })
         })
     }
 
-    /// The bound functions, see `hot.rs`.
+    /// The number by which the short calls know the limiter.
     #[napi(catch_unwind)]
-    pub fn bound(&self, env: Env) -> napi::Result<Vec<Js>> {
-        guard(env.raw(), || bind_all(env.raw(), &self.held))
+    pub fn number(&self, env: Env) -> napi::Result<u32> {
+        guard(env.raw(), || Ok(self.number))
     }
 
     /// Gives requests back.
@@ -52,7 +64,7 @@ impl Handle {
             let cost = cost.count("cost")?;
             let now = now_ms.optional().map(|now| now.milliseconds("nowMs")).transpose()?;
             key.key(|key| {
-                self.held.with(|limiter| match now {
+                self.with(|limiter| match now {
                     None => limiter.refund(key, cost),
                     Some(now) => limiter.refund_at(key, cost, now),
                 })
@@ -66,7 +78,7 @@ impl Handle {
         guard(env.raw(), || {
             let now = now_ms.optional().map(|now| now.milliseconds("nowMs")).transpose()?;
             key.key(|key| {
-                self.held.with(|limiter| match now {
+                self.with(|limiter| match now {
                     None => limiter.reset(key),
                     Some(now) => limiter.reset_at(key, now),
                 })
@@ -79,7 +91,7 @@ impl Handle {
     pub fn block(&self, env: Env, key: Js, ms: Js) -> napi::Result<()> {
         guard(env.raw(), || {
             let duration = ms.milliseconds("ms")?;
-            key.key(|key| self.held.with(|limiter| limiter.block(key, duration)))??
+            key.key(|key| self.with(|limiter| limiter.block(key, duration)))??
         })
     }
 
@@ -87,8 +99,7 @@ impl Handle {
     #[napi(catch_unwind)]
     pub fn limits(&self, env: Env) -> napi::Result<Vec<String>> {
         guard(env.raw(), || {
-            self.held
-                .with(|limiter| limiter.limits().iter().map(Limit::to_string).collect())
+            self.with(|limiter| limiter.limits().iter().map(Limit::to_string).collect())
         })
     }
 
@@ -101,7 +112,7 @@ impl Handle {
                 .into_iter()
                 .map(|value| Js { env: env.raw(), value }.limit())
                 .collect::<Result<_, _>>()?;
-            self.held.with(|limiter| limiter.set_limits(&limits))?
+            self.with(|limiter| limiter.set_limits(&limits))?
         })
     }
 
@@ -110,22 +121,21 @@ impl Handle {
     pub fn set_override(&self, env: Env, key: Js, limit: Js) -> napi::Result<()> {
         guard(env.raw(), || {
             let limit = limit.optional().map(Js::limit).transpose()?;
-            key.key(|key| self.held.with(|limiter| limiter.set_override(key, limit)))??
+            key.key(|key| self.with(|limiter| limiter.set_override(key, limit)))??
         })
     }
 
     /// Takes all clients' own limits away.
     #[napi(catch_unwind)]
     pub fn clear_overrides(&self, env: Env) -> napi::Result<()> {
-        guard(env.raw(), || self.held.with(Limiter::clear_overrides))
+        guard(env.raw(), || self.with(Limiter::clear_overrides))
     }
 
     /// Names of statistics.
     #[napi(catch_unwind)]
     pub fn stats_names(&self, env: Env) -> napi::Result<Vec<&'static str>> {
         guard(env.raw(), || {
-            self.held
-                .with(|limiter| limiter.stats_by_name().into_iter().map(|(name, _)| name).collect())
+            self.with(|limiter| limiter.stats_by_name().into_iter().map(|(name, _)| name).collect())
         })
     }
 
@@ -133,7 +143,7 @@ impl Handle {
     #[napi(catch_unwind)]
     pub fn stats_values(&self, env: Env) -> napi::Result<Vec<f64>> {
         guard(env.raw(), || {
-            self.held.with(|limiter| {
+            self.with(|limiter| {
                 limiter
                     .stats_by_name()
                     .into_iter()
@@ -146,14 +156,14 @@ impl Handle {
     /// The text of `/metrics`.
     #[napi(catch_unwind)]
     pub fn prometheus(&self, env: Env) -> napi::Result<String> {
-        guard(env.raw(), || self.held.with(Limiter::prometheus))
+        guard(env.raw(), || self.with(Limiter::prometheus))
     }
 
     /// Writes a snapshot now.
     #[napi(catch_unwind)]
     pub fn snapshot(&self, env: Env) -> napi::Result<()> {
         guard(env.raw(), || {
-            self.held.with(|_| {
+            self.with(|_| {
                 Err(Error::Unsupported(
                     "this limiter has no snapshot file: make it with the option \"path\"".to_owned(),
                 ))
@@ -165,7 +175,7 @@ impl Handle {
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env) -> napi::Result<()> {
         guard(env.raw(), || {
-            drop(self.held.close());
+            drop(self.limiters.close(self.number));
             Ok(())
         })
     }

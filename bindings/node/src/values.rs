@@ -85,18 +85,19 @@ impl Js {
         Ok(self.text("the limit")?.parse::<Limit>()?)
     }
 
+    /// Whether it is `true`.
+    pub(crate) fn truth(self) -> bool {
+        let mut truth = false;
+        // Safety: a value of this environment and a place for the result, which stays false for what is no boolean.
+        unsafe { sys::napi_get_value_bool(self.env, self.value, &raw mut truth) };
+        truth
+    }
+
     /// The value of an option.
     pub(crate) fn option(self) -> OptionValue {
-        let mut truth = false;
         match kind(self.env, self.value) {
             sys::ValueType::napi_undefined | sys::ValueType::napi_null => OptionValue::Nothing,
-            // Safety: a value of this environment and a place for the result.
-            sys::ValueType::napi_boolean
-                if unsafe { sys::napi_get_value_bool(self.env, self.value, &raw mut truth) }
-                    == sys::Status::napi_ok =>
-            {
-                OptionValue::Bool(truth)
-            }
+            sys::ValueType::napi_boolean => OptionValue::Bool(self.truth()),
             _ => {
                 if let Some(number) = number(self.env, self.value).filter(|number| number.is_finite()) {
                     OptionValue::Float(number)
@@ -152,7 +153,7 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 
 /// A decision as the numbers in which it goes to JavaScript.
 #[inline]
-pub(crate) fn numbers(decision: &Decision) -> [f64; crate::boundary::DECISION_NUMBERS] {
+pub(crate) fn numbers(decision: &Decision) -> [f64; crate::limiters::DECISION_NUMBERS] {
     [
         f64::from(u8::from(decision.allowed)),
         decision.limit as f64,

@@ -64,14 +64,14 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
   const folder = await packageThatPanics();
   if (folder === undefined) return t.skip('the sources to build the addon that panics are not here');
   t.after(() => fs.rmSync(folder, { recursive: true }));
-  const { native } = require(path.join(folder, 'lib', 'core.js'));
+  const { native, short } = require(path.join(folder, 'lib', 'core.js'));
   const { Limiter: Fragile, RateLimitError } = require(path.join(folder, 'index.js'));
   const handle = new native.Handle(['limits'], ['5/hour']);
   const fields = new native.HeaderFields(handle, null, true, null, false, null);
   const numbers = [1, 5, 4, 0, 0];
   const out = new Uint8Array(1);
   const lengths = new Uint32Array([1]);
-  const bound = handle.bound();
+  const number = handle.number();
   const entries = {
     native: {
       version: () => native.version(),
@@ -84,7 +84,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       HeaderFields: () => new native.HeaderFields(handle, null, true, null, false, null),
     },
     Handle: {
-      bound: () => handle.bound(),
+      number: () => handle.number(),
       refund: () => handle.refund('a', 1),
       reset: () => handle.reset('a'),
       block: () => handle.block('a', 0),
@@ -99,13 +99,13 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       close: () => handle.close(),
     },
     HeaderFields: { fields: () => fields.fields(numbers), problem: () => fields.problem(numbers) },
-    bound: {
-      isAllowed: () => bound[0]('a'),
-      check: () => bound[1]('a', 1),
-      checkAt: () => bound[2]('a', 1, 0, false),
-      allowedMany: () => bound[3]('a', lengths, out),
-      checkMany: () => bound[4]('a', lengths, undefined, new Float64Array(5)),
-      attempt: () => bound[5]('a', 1, undefined, false),
+    short: {
+      isAllowed: () => short.isAllowed(number, 'a'),
+      check: () => short.check(number, 'a', 1),
+      checkAt: () => short.checkAt(number, 'a', 1, 0, false),
+      allowedMany: () => short.allowedMany(number, 'a', lengths, 1, out),
+      checkMany: () => short.checkMany(number, 'a', lengths, 1, undefined, new Float64Array(5)),
+      attempt: () => short.attempt(number, 'a', 1, undefined, false),
     },
   };
   // No entry is missing here.
@@ -120,10 +120,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
   );
   assert.deepEqual(methods(native.Handle.prototype), Object.keys(entries.Handle).sort());
   assert.deepEqual(methods(native.HeaderFields.prototype), Object.keys(entries.HeaderFields).sort());
-  assert.deepEqual(
-    bound.map((each) => each.name),
-    Object.keys(entries.bound),
-  );
+  assert.deepEqual(Object.keys(short), Object.keys(entries.short));
   let count = 0;
   for (const [where, calls] of Object.entries(entries)) {
     for (const [name, call] of Object.entries(calls)) {
@@ -138,7 +135,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
     }
   }
   t.diagnostic(`${count} entries`);
-  assert.ok(bound[0]('b'), 'a limiter goes on after all of that');
+  assert.ok(short.isAllowed(number, 'b'), 'a limiter goes on after all of that');
   const limiter = new Fragile('1/hour');
   native.panicNext();
   await assert.rejects(limiter.acquire('a'), { code: 'ERR_RATELIMIT_INTERNAL' });
@@ -151,15 +148,27 @@ test('what is shipped cannot be made to panic', () => {
   assert.equal(native.emptyFunction, undefined);
 });
 
-test('bound functions outlive their limiter', () => {
+test('numbers of limiters that are gone name nothing, and are given out again', () => {
   return run(
-    `const { native } = require('./lib/core.js');
-     let functions = [];
-     for (let i = 0; i < 200; i++) functions.push(...new native.Handle(['limits'], ['1/hour']).bound().slice(0, 1));
+    `const { native, short } = require('./lib/core.js');
+     const open = () => new native.Handle(['limits'], ['1/hour']);
+     const closed = (number) => {
+       try { short.isAllowed(number, 'a'); } catch (error) { return error.code === 'ERR_RATELIMIT_CLOSED'; }
+       return false;
+     };
+     for (const number of [-1, 0.5, 2 ** 32, 1e9, NaN, 'a', undefined, {}]) {
+       if (!closed(number)) throw new Error('a limiter has the number ' + String(number));
+     }
+     (function () { for (let i = 0; i < 100; i++) open(); })();
      global.gc();
      setTimeout(() => {
        global.gc();
-       for (const isAllowed of functions) if (!isAllowed('a') || isAllowed('a')) throw new Error('wrong');
+       setImmediate(() => {
+         if (!closed(50)) throw new Error('a limiter that is gone has a number');
+         const kept = open();
+         if (kept.number() >= 100) throw new Error('numbers are not given out again');
+         if (!short.isAllowed(kept.number(), 'a')) throw new Error('its number is not its own');
+       });
      }, 50);`,
     ['--expose-gc'],
   );
