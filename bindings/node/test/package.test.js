@@ -79,7 +79,9 @@ test('packed and unpacked elsewhere it works, with CommonJS, modules and types',
   assert.ok(files.includes('LICENSE-MIT') && files.includes('LICENSE-APACHE') && files.includes('README.md'));
   const program =
     "if (!new Limiter('1/s').isAllowed('a')) throw new Error('no'); console.log(version, typeof rateLimit);";
-  const run = (args) => execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' }).trim();
+  // A runner of tests that finds this in its environment takes itself for part of this one, and runs nothing.
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const run = (args) => execFileSync(process.execPath, args, { cwd: folder, env, encoding: 'utf8' }).trim();
   fs.writeFileSync(
     path.join(folder, 'a.cjs'),
     `const { Limiter, version } = require('ratelimit'); const { rateLimit } = require('ratelimit/express'); ${program}`,
@@ -91,7 +93,7 @@ test('packed and unpacked elsewhere it works, with CommonJS, modules and types',
   assert.equal(run(['a.cjs']), `${manifest.version} function`);
   assert.equal(run(['a.mjs']), `${manifest.version} function`);
   // Its own tests run there too; the rest of them need what only `npm install` brings.
-  run(['--test', path.join(installed, 'test', 'vectors.test.js')]);
+  assert.match(run(['--test', path.join(installed, 'test', 'vectors.test.js')]), /^# pass [1-9]/m);
   // It is used as it is, since there is nothing to build it from.
   assert.match(run([path.join(installed, 'scripts', 'build.mjs')]), /is used as it is/);
   // Without its compiled part it says what to do.
