@@ -59,7 +59,19 @@ export type ErrorCode =
   /** 11: the limiter was closed */
   | 'ERR_RATELIMIT_CLOSED'
   /** 12: a bug of this library, contained */
-  | 'ERR_RATELIMIT_INTERNAL';
+  | 'ERR_RATELIMIT_INTERNAL'
+  /** 20: no snapshot can be kept there, or that often */
+  | 'ERR_RATELIMIT_PERSIST'
+  /** 21: another limiter keeps its snapshot there */
+  | 'ERR_RATELIMIT_SNAPSHOT_BUSY'
+  /** 22: a snapshot could not be written; the one before is as it was */
+  | 'ERR_RATELIMIT_SNAPSHOT_WRITE'
+  /** 23: a whole snapshot was required, and there was none */
+  | 'ERR_RATELIMIT_RESTORE_REQUIRED'
+  /** 24: a snapshot was asked of a limiter that keeps none */
+  | 'ERR_RATELIMIT_NOT_PERSISTENT'
+  /** 25: a forked child was asked for what only its parent may do */
+  | 'ERR_RATELIMIT_FORKED_CHILD';
 
 /** What was done and how full the table is; see `prometheus()` for what each means. */
 export interface Stats {

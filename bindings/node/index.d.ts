@@ -106,11 +106,11 @@ export class Limiter {
   /** The same as text for Prometheus. */
   prometheus(): string;
 
-  /** Writes the snapshot file now. Needs the option `path`. */
+  /** Writes the snapshot file now, and returns when it is durable: this thread waits for the disk. Needs the option `path`. */
   snapshot(): void;
 
   /**
-   * Gives memory and files back. Later calls throw, and those who wait are rejected, with the code
+   * Writes a last snapshot, if there is a `path`, and gives memory and files back. Later calls throw, and those who wait are rejected, with the code
    * `ERR_RATELIMIT_CLOSED`; to close twice is no mistake. Also happens when the limiter is collected. With a Node.js that has
    * `Symbol.dispose`, `using limiter = new Limiter(…)` calls it at the end of the block.
    */

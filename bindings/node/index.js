@@ -11,6 +11,15 @@ const KEPT_KEYS = 4096;
 const keptLengths = new Uint32Array(KEPT_KEYS);
 const keptAnswers = new Uint8Array(KEPT_KEYS);
 
+let writesAtExit = false;
+
+/** `process.exit()` collects nothing: what is to be written last is written by the event before it. */
+function writeAtExit() {
+  if (writesAtExit) return;
+  writesAtExit = true;
+  process.once('exit', () => native.writeLastSnapshots());
+}
+
 function told() {
   return {
     allowed: decision[0] === 1,
@@ -81,6 +90,7 @@ class Limiter {
       names.map((name) => given[name]),
     );
     this.#number = this.#handle.number();
+    if (typeof given.path === 'string') writeAtExit();
   }
 
   isAllowed(key) {

@@ -20,7 +20,7 @@ use ratelimit::ERROR_CODES;
 use ratelimit::address::{IPV6_PREFIX, client_key};
 use ratelimit::options::{Dialect, option_help};
 
-use crate::boundary::guard;
+use crate::boundary::{guard, limiters};
 use crate::values::Js;
 
 /// The version of this build.
@@ -66,6 +66,18 @@ pub fn address_key(env: Env, text: Js, ipv6_prefix: Js) -> napi::Result<Option<S
             None => IPV6_PREFIX,
         };
         Ok(client_key(&text.text("the address")?, prefix))
+    })
+}
+
+/// Writes the last snapshots of this environment, at the end of the process: what cannot be written then is lost, as it would
+/// be by a crash. Decisions may go on.
+#[napi(catch_unwind)]
+pub fn write_last_snapshots(env: Env) -> napi::Result<()> {
+    guard(env.raw(), || {
+        for limiter in limiters(env.raw()).iter().flat_map(|limiters| limiters.all()) {
+            let _nobody_is_left_to_tell = limiter.close();
+        }
+        Ok(())
     })
 }
 

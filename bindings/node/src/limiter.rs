@@ -159,24 +159,18 @@ impl Handle {
         guard(env.raw(), || self.with(Limiter::prometheus))
     }
 
-    /// Writes a snapshot now.
+    /// Writes a snapshot now, and waits until it is durable.
     #[napi(catch_unwind)]
     pub fn snapshot(&self, env: Env) -> napi::Result<()> {
-        guard(env.raw(), || {
-            self.with(|_| {
-                Err(Error::Unsupported(
-                    "this limiter has no snapshot file: make it with the option \"path\"".to_owned(),
-                ))
-            })?
-        })
+        guard(env.raw(), || self.with(Limiter::snapshot)?)
     }
 
     /// Closes the limiter; a second time does nothing.
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env) -> napi::Result<()> {
-        guard(env.raw(), || {
-            drop(self.limiters.close(self.number));
-            Ok(())
+        guard(env.raw(), || match self.limiters.close(self.number) {
+            Some(limiter) => limiter.close(),
+            None => Ok(()),
         })
     }
 }

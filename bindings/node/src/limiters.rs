@@ -55,6 +55,11 @@ impl Limiters {
         self.slots.borrow_mut().limiters.get_mut(number as usize)?.take()
     }
 
+    /// Handles to all that are open.
+    pub(crate) fn all(&self) -> Vec<Limiter> {
+        self.slots.borrow().limiters.iter().flatten().cloned().collect()
+    }
+
     /// Gives a number back, once nobody can use it any more.
     pub(crate) fn remove(&self, number: u32) {
         // The limiter is dropped when the slots are borrowed no more: it may have files to close.

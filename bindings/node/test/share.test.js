@@ -2,7 +2,7 @@
 // One limit for several processes: the option `share`, and what survives a restart: `path`.
 
 const assert = require('node:assert/strict');
-const { fork } = require('node:child_process');
+const { execFileSync, fork } = require('node:child_process');
 const cluster = require('node:cluster');
 const fs = require('node:fs');
 const os = require('node:os');
@@ -115,4 +115,58 @@ test('counts survive a restart', { skip: waitsFor({ path: path.join(folder, 'pro
   const after = new Limiter({ limits: '3/day', path: file });
   assert.equal(after.peek('a').remaining, 1, 'close writes what came after the last snapshot');
   after.close();
+});
+
+test('a process that exits without a word leaves a last snapshot', {
+  skip: waitsFor({ path: path.join(folder, 'probe.snapshot') }),
+}, () => {
+  const file = path.join(folder, 'exit.snapshot');
+  const program = (end) =>
+    `const { Limiter } = require('ratelimit');
+     global.limiter = new Limiter({ limits: '3/day', path: ${JSON.stringify(file)}, snapshotEveryMs: 3_600_000 });
+     console.log(limiter.check('a').remaining); ${end}`;
+  const run = (end) =>
+    execFileSync(process.execPath, ['-e', program(end)], {
+      cwd: path.join(__dirname, '..'),
+      encoding: 'utf8',
+      timeout: 20_000,
+    }).trim();
+  assert.equal(run(''), '2');
+  assert.equal(run("process.on('exit', () => limiter.isAllowed('b')); process.exit(0)"), '1');
+  assert.equal(run('limiter.close()'), '0');
+});
+
+test('a worker that ends gives its file back', {
+  skip: waitsFor({ path: path.join(folder, 'probe.snapshot') }),
+}, async () => {
+  const { Worker } = require('node:worker_threads');
+  const file = path.join(folder, 'worker.snapshot');
+  for (const expected of [2, 1, 0]) {
+    const worker = new Worker(
+      `const { Limiter } = require('ratelimit');
+       const limiter = new Limiter({ limits: '3/day', path: ${JSON.stringify(file)} });
+       require('node:worker_threads').parentPort.postMessage(limiter.check('a').remaining);`,
+      { eval: true },
+    );
+    const ended = new Promise((resolve) => worker.once('exit', resolve));
+    const remaining = await new Promise((resolve, reject) => {
+      worker.once('message', resolve);
+      worker.once('error', reject);
+    });
+    await ended;
+    assert.equal(remaining, expected);
+  }
+});
+
+test('what is wrong with a file is told', { skip: waitsFor({ path: path.join(folder, 'probe.snapshot') }) }, () => {
+  const file = path.join(folder, 'busy.snapshot');
+  const first = new Limiter({ limits: '3/day', path: file });
+  assert.throws(() => new Limiter({ limits: '3/day', path: file }), { code: 'ERR_RATELIMIT_SNAPSHOT_BUSY' });
+  first.close();
+  assert.throws(() => new Limiter('1/day').snapshot(), { code: 'ERR_RATELIMIT_NOT_PERSISTENT' });
+  const junk = path.join(folder, 'junk.snapshot');
+  fs.writeFileSync(junk, 'junk');
+  assert.throws(() => new Limiter({ limits: '3/day', path: junk, restore: 'required' }), {
+    code: 'ERR_RATELIMIT_RESTORE_REQUIRED',
+  });
 });

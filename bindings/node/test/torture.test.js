@@ -80,6 +80,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       addressKey: () => native.addressKey('1.2.3.4', 64),
       keyText: () => native.keyText('a'),
       init: () => native.init(RateLimitError),
+      writeLastSnapshots: () => native.writeLastSnapshots(),
       Handle: () => new native.Handle(['limits'], ['5/hour']),
       HeaderFields: () => new native.HeaderFields(handle, null, true, null, false, null),
     },
