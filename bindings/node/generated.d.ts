@@ -2,17 +2,17 @@
 
 /** What a limiter is made from. Durations are milliseconds. */
 export interface LimiterOptions {
-  /** The most requests per time_window; or complete limits as text, of which each must allow a request. Takes a whole number from 1, or a limit as text like "100/minute", or a list of such texts. */
+  /** The most requests per timeWindowMs; or complete limits as text, of which each must allow a request. Takes a whole number from 1, or a limit as text like "100/minute", or a list of such texts. */
   rateLimit?: number | string | readonly string[] | null | undefined;
-  /** The window that rate_limit counts in. Takes a duration above 0. */
+  /** The window that rateLimit counts in. Takes a duration above 0. */
   timeWindowMs?: number | null | undefined;
-  /** The most requests at one instant. Default: rate_limit, or a tenth of it (at least 1) if strict. Takes a whole number from 1. */
+  /** The most requests at one instant. Default: rateLimit, or a tenth of it (at least 1) if strict. Takes a whole number from 1. */
   burst?: number | null | undefined;
-  /** At most rate_limit requests in any window, not only on average. Default: false. Takes true or false. */
+  /** At most rateLimit requests in any window, not only on average. Default: false. Takes true or false. */
   strict?: boolean | null | undefined;
-  /** Complete limits as text, in place of rate_limit, time_window, burst and strict. Takes a limit as text like "100/minute", or a list of such texts. */
+  /** Complete limits as text, in place of rateLimit, timeWindowMs, burst and strict. Takes a limit as text like "100/minute", or a list of such texts. */
   limits?: string | readonly string[] | null | undefined;
-  /** How many clients with debt to have room for; bounds the memory. Default: grows on its own to 40 million cells. Takes a whole number from 1. */
+  /** How many clients with debt to have room for; bounds the memory. Default: grows on its own to 40 million cells; 250,000 clients if shared. Takes a whole number from 1. */
   maxKeys?: number | null | undefined;
   /** The snapshot file that lets counts survive a restart. Default: none, counts live in memory alone. Takes the name of a file. */
   path?: string | null | undefined;
@@ -71,7 +71,15 @@ export type ErrorCode =
   /** 24: a snapshot was asked of a limiter that keeps none */
   | 'ERR_RATELIMIT_NOT_PERSISTENT'
   /** 25: a forked child was asked for what only its parent may do */
-  | 'ERR_RATELIMIT_FORKED_CHILD';
+  | 'ERR_RATELIMIT_FORKED_CHILD'
+  /** 30: a name that a shared table cannot have */
+  | 'ERR_RATELIMIT_SHARE_NAME'
+  /** 31: the shared table has other limits, size, hash key or clock */
+  | 'ERR_RATELIMIT_SHARE_MISMATCH'
+  /** 32: too many limiters are attached to the shared table */
+  | 'ERR_RATELIMIT_SHARE_FULL'
+  /** 33: the shared table cannot be made, opened or removed */
+  | 'ERR_RATELIMIT_SHARE_UNAVAILABLE';
 
 /** What was done and how full the table is; see `prometheus()` for what each means. */
 export interface Stats {
@@ -103,4 +111,8 @@ export interface Stats {
   readonly clockFellBack: number;
   /** 1 if the processor's counter is the clock. */
   readonly clockIsTsc: number;
+  /** 1 if other processes may use the table too. */
+  readonly tableIsShared: number;
+  /** Limiters attached to the table, this one among them. */
+  readonly attached: number;
 }

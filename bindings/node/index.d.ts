@@ -117,6 +117,12 @@ export class Limiter {
   close(): void;
 
   [Symbol.dispose](): void;
+
+  /**
+   * Removes the table that limiters with `share: name` have used, and with it what their clients have spent. Those that still
+   * use it go on among themselves; later ones make a new table. False if there is none.
+   */
+  static unshare(name: string): boolean;
 }
 
 /** What is thrown for misuse. Its sentence says what to do. */

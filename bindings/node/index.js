@@ -229,6 +229,10 @@ class Limiter {
     this.#waiters?.close(misuse('closed', 'the limiter was closed while this request waited'));
   }
 
+  static unshare(name) {
+    return native.unshare(name);
+  }
+
   /** For the middleware: what makes header fields of this limiter's decisions. */
   static headerFields(limiter, names, standard, legacy, draft6, cap) {
     return new native.HeaderFields(limiter.#handle, names, standard, legacy, draft6, cap);

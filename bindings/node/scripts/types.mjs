@@ -32,7 +32,13 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const lines = ['// Written by scripts/types.mjs from the tables in Rust. Do not edit.', ''];
 
 lines.push('/** What a limiter is made from. Durations are milliseconds. */', 'export interface LimiterOptions {');
-for (const [name, takes, help] of triples(core.native.options())) {
+const options = triples(core.native.options());
+/** The tables name options as Rust and Python do. */
+const spelt = new Map(
+  options.map(([name]) => [name.replace(/Ms$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name]),
+);
+for (const [name, takes, plain] of options) {
+  const help = plain.replace(/\b[a-z]+_[a-z_]+\b/g, (word) => spelt.get(word) ?? word);
   lines.push(`  /** ${help} Takes ${takes}. */`, `  ${name}?: ${typeOf(takes)} | null | undefined;`);
 }
 lines.push('}', '', '/** What `RateLimitError.code` can be. */', 'export type ErrorCode =');

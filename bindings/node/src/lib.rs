@@ -16,9 +16,9 @@ mod values;
 
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use ratelimit::ERROR_CODES;
 use ratelimit::address::{IPV6_PREFIX, client_key};
 use ratelimit::options::{Dialect, option_help};
+use ratelimit::{ERROR_CODES, Limiter};
 
 use crate::boundary::{guard, limiters};
 use crate::values::Js;
@@ -79,6 +79,12 @@ pub fn write_last_snapshots(env: Env) -> napi::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Removes the shared table of a name. False if there is none.
+#[napi(catch_unwind)]
+pub fn unshare(env: Env, name: Js) -> napi::Result<bool> {
+    guard(env.raw(), || Limiter::unshare(&name.text("the name")?))
 }
 
 /// A key's bytes as one text that is different for different keys: each character is one byte.

@@ -407,6 +407,10 @@ test('codes are the table of all languages', () => {
     23: 'restore_required',
     24: 'not_persistent',
     25: 'forked_child',
+    30: 'share_name',
+    31: 'share_mismatch',
+    32: 'share_full',
+    33: 'share_unavailable',
   };
   const listed = Object.fromEntries(errorCodes.map(({ number, name }) => [number, name]));
   for (const [number, name] of Object.entries(promised)) assert.equal(listed[number], name);

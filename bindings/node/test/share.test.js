@@ -23,7 +23,15 @@ function waitsFor(options) {
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ratelimit-node-'));
 process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
-const name = (what) => `node-test-${process.pid}-${what}`;
+const names = new Set();
+function name(what) {
+  const name = `node-test-${process.pid}-${what}`;
+  names.add(name);
+  return name;
+}
+process.on('exit', () => {
+  for (const each of names) Limiter.unshare(each);
+});
 
 test('4 cluster workers with one name hold one limit exactly', {
   skip: waitsFor({ share: name('probe') }),
@@ -103,6 +111,18 @@ test('a name with other limits is refused, and replaced if so wished', {
   const second = new Limiter({ limits: '200/day', share, replaceLimits: true });
   assert.deepEqual(second.limits, ['200/day']);
   assert.deepEqual(first.limits, ['200/day']);
+});
+
+test('a shared table is removed by its name', { skip: waitsFor({ share: name('probe') }) }, () => {
+  const share = name('removed');
+  assert.equal(Limiter.unshare(share), false);
+  const first = new Limiter({ limits: '1/day', share });
+  assert.ok(first.isAllowed('a'));
+  assert.equal(first.stats().tableIsShared, 1);
+  assert.equal(Limiter.unshare(share), true);
+  assert.ok(new Limiter({ limits: '1/day', share }).isAllowed('a'), 'a new table');
+  assert.throws(() => Limiter.unshare('no/such name'), { code: 'ERR_RATELIMIT_SHARE_NAME' });
+  assert.throws(() => Limiter.unshare(5), { code: 'ERR_RATELIMIT_ARGUMENT' });
 });
 
 test('counts survive a restart', { skip: waitsFor({ path: path.join(folder, 'probe.snapshot') }) }, () => {

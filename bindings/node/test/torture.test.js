@@ -78,6 +78,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       errorCodes: () => native.errorCodes(),
       options: () => native.options(),
       addressKey: () => native.addressKey('1.2.3.4', 64),
+      unshare: () => native.unshare('nobody'),
       keyText: () => native.keyText('a'),
       init: () => native.init(RateLimitError),
       writeLastSnapshots: () => native.writeLastSnapshots(),
