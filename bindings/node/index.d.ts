@@ -119,8 +119,8 @@ export class Limiter {
   [Symbol.dispose](): void;
 
   /**
-   * Removes the table that limiters with `share: name` have used, and with it what their clients have spent. Those that still
-   * use it go on among themselves; later ones make a new table. False if there is none.
+   * Removes the table that limiters with `share: name` have used, and with it what their clients have spent. False if there
+   * is none. Throws while a limiter of any process still uses it: close those first.
    */
   static unshare(name: string): boolean;
 }

@@ -18,7 +18,7 @@ use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use ratelimit::address::{IPV6_PREFIX, client_key};
 use ratelimit::options::{Dialect, option_help};
-use ratelimit::{ERROR_CODES, Limiter};
+use ratelimit::{ERROR_CODES, Error};
 
 use crate::boundary::{guard, limiters};
 use crate::values::Js;
@@ -84,7 +84,17 @@ pub fn write_last_snapshots(env: Env) -> napi::Result<()> {
 /// Removes the shared table of a name. False if there is none.
 #[napi(catch_unwind)]
 pub fn unshare(env: Env, name: Js) -> napi::Result<bool> {
-    guard(env.raw(), || Limiter::unshare(&name.text("the name")?))
+    guard(env.raw(), || remove_shared(&name.text("the name")?))
+}
+
+#[cfg(target_os = "linux")]
+fn remove_shared(name: &str) -> Result<bool, Error> {
+    ratelimit::Limiter::unshare(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn remove_shared(_: &str) -> Result<bool, Error> {
+    Err(Error::Unsupported("only Linux has shared tables".to_owned()))
 }
 
 /// A key's bytes as one text that is different for different keys: each character is one byte.

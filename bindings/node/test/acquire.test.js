@@ -108,9 +108,11 @@ test('when the first gives up, the next in line is asked', async () => {
   const controller = new AbortController();
   const expensive = limiter.acquire('a', 5, { signal: controller.signal });
   const cheap = limiter.acquire('a', 1);
+  assert.equal(limiter.peek('a').remaining, 2, 'what would fit waits behind what does not, uncharged');
   controller.abort();
   await assert.rejects(expensive, { name: 'AbortError' });
   assert.equal(await cheap, true);
+  assert.equal(limiter.peek('a').remaining, 1, 'charged once');
 });
 
 test('misuse rejects, and queues nobody', async () => {

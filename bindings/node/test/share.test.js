@@ -100,6 +100,7 @@ test('worker threads with one name share a table', { skip: waitsFor({ share: nam
     100,
   );
   assert.equal(limiter.isAllowed('a'), false);
+  limiter.close();
 });
 
 test('a name with other limits is refused, and replaced if so wished', {
@@ -111,6 +112,8 @@ test('a name with other limits is refused, and replaced if so wished', {
   const second = new Limiter({ limits: '200/day', share, replaceLimits: true });
   assert.deepEqual(second.limits, ['200/day']);
   assert.deepEqual(first.limits, ['200/day']);
+  first.close();
+  second.close();
 });
 
 test('a shared table is removed by its name', { skip: waitsFor({ share: name('probe') }) }, () => {
@@ -119,8 +122,12 @@ test('a shared table is removed by its name', { skip: waitsFor({ share: name('pr
   const first = new Limiter({ limits: '1/day', share });
   assert.ok(first.isAllowed('a'));
   assert.equal(first.stats().tableIsShared, 1);
+  assert.throws(() => Limiter.unshare(share), { code: 'ERR_RATELIMIT_SHARE_UNAVAILABLE' });
+  first.close();
   assert.equal(Limiter.unshare(share), true);
-  assert.ok(new Limiter({ limits: '1/day', share }).isAllowed('a'), 'a new table');
+  const second = new Limiter({ limits: '1/day', share });
+  assert.ok(second.isAllowed('a'), 'a new table');
+  second.close();
   assert.throws(() => Limiter.unshare('no/such name'), { code: 'ERR_RATELIMIT_SHARE_NAME' });
   assert.throws(() => Limiter.unshare(5), { code: 'ERR_RATELIMIT_ARGUMENT' });
 });
