@@ -167,6 +167,20 @@ for (const [name, serve] of Object.entries(servers)) {
     });
   });
 
+  test(`${name}: what was denied is not given back`, async () => {
+    const asked = [];
+    const middleware = rateLimit({ limits: '1/minute', refundIf: (_req, res) => void asked.push(res.statusCode) });
+    await serving(serve(middleware), async (get) => {
+      await get();
+      assert.equal((await get()).status, 429);
+      middleware.limiter.reset('127.0.0.1');
+      await get();
+      const until = performance.now() + 5000;
+      while (asked.length < 2 && performance.now() < until) await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(asked, [200, 200]);
+    });
+  });
+
   test(`${name}: several limits, several limiters, and older header fields`, () =>
     serving(
       serve([
