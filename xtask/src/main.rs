@@ -4,6 +4,7 @@ mod c;
 mod documents;
 mod install;
 mod node;
+mod python;
 mod steps;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ Usage: cargo xtask CHORE
   header     writes include/ratelimit.h from the sources; with --check fails if it differs
   install    installs libratelimit: --prefix DIR, and --destdir DIR to put it below another root
   node       the Node.js binding: builds, checks and tests it
+  python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   documents  checks that the documents name only files that exist
   help       this text
 ";
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "header" => c::header(&arguments),
         "install" => install::command(&arguments),
         "node" => node::test(),
+        "python" => python::test(),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

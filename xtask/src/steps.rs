@@ -111,6 +111,7 @@ pub(crate) fn test() -> Result<(), String> {
     faults()?;
     crate::c::test()?;
     crate::node::test()?;
+    crate::python::test()?;
     loom(false)
 }
 
