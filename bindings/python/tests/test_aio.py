@@ -231,3 +231,23 @@ def test_closing_wakes_those_who_wait() -> None:
             assert isinstance(outcome, ClosedError)
 
     asyncio.run(main())
+
+
+def test_who_comes_later_is_not_charged_before_his_turn() -> None:
+    clock = ManualClock()
+    limiter = Limiter("1/hour burst 2", clock=clock)
+
+    async def main() -> None:
+        assert await limiter.aacquire("a", 2)
+        waiting = [asyncio.ensure_future(limiter.aacquire("a", 2))]
+        await asyncio.sleep(0)
+        clock.advance(3600)
+        # One would fit now, but it belongs to the first.
+        waiting.append(asyncio.ensure_future(limiter.aacquire("a")))
+        await asyncio.sleep(0)
+        assert limiter.peek("a").remaining == 1
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(main())

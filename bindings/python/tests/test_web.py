@@ -133,6 +133,16 @@ def test_websocket_denials_with_and_without_the_extension(clock: ManualClock) ->
         conversation(app, {**scope, "client": ("8.8.8.8", 1)})
 
 
+def test_a_denied_head_has_no_body(clock: ManualClock) -> None:
+    limiter = Limiter("1/minute", clock=clock)
+    limiter.is_allowed("9.9.9.9")
+    app = asgi.RateLimitMiddleware(application(), limiter)
+    scope = {"type": "http", "method": "HEAD", "path": "/", "client": ("9.9.9.9", 1), "headers": []}
+    start, body = conversation(app, scope)
+    assert start["status"] == 429 and int(dict(start["headers"])[b"content-length"]) > 0
+    assert body["body"] == b""
+
+
 def test_other_scopes_pass() -> None:
     seen: list[str] = []
 
