@@ -6,6 +6,7 @@ mod install;
 mod node;
 mod python;
 mod steps;
+mod together;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ Usage: cargo xtask CHORE
   install    installs libratelimit: --prefix DIR, and --destdir DIR to put it below another root
   node       the Node.js binding: builds, checks and tests it
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
+  together   one limit held by processes in C, Node.js and Python; after c, node and python
   documents  checks that the documents name only files that exist
   help       this text
 ";
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "install" => install::command(&arguments),
         "node" => node::test(),
         "python" => python::test(),
+        "together" => together::test(),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -198,6 +198,11 @@ fn elsewhere_script(venv: &Path, script: &Path) -> Command {
     command
 }
 
+/// The Python that has the package installed, once [`test`] has run.
+pub(crate) fn installed() -> PathBuf {
+    bin(&target().join("python").join("venv")).join("python")
+}
+
 /// Where cargo builds.
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))

@@ -112,6 +112,7 @@ pub(crate) fn test() -> Result<(), String> {
     crate::c::test()?;
     crate::node::test()?;
     crate::python::test()?;
+    crate::together::test()?;
     loom(false)
 }
 
