@@ -90,3 +90,59 @@ fn a_snapshot_is_described_and_a_damaged_one_told() {
     fs::remove_file(&path).unwrap();
     assert!(text(&inspect(&path, &[]).stderr).contains("cannot read"));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_shared_table_is_described_while_it_is_used() {
+    let name = format!("inspected-{}", std::process::id());
+    let limiter = Limiter::builder()
+        .limit("100/hour".parse().unwrap())
+        .max_keys(1_000)
+        .share(&name)
+        .build()
+        .unwrap();
+    for number in 0..50u32 {
+        assert!(limiter.check_n(&number.to_le_bytes(), 25).allowed);
+    }
+    let by_name = |more: &[&str]| {
+        let command = env!("CARGO_BIN_EXE_ratelimit");
+        Command::new(command)
+            .args(["inspect", "--share", &name])
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let said = by_name(&[]);
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    let said = text(&said.stdout);
+    let this = format!("processes    1: {}", std::process::id());
+    for line in [
+        "limits       100/hour",
+        "room for     1000 clients",
+        &this,
+        "50 with debt",
+        "the table is in order",
+    ] {
+        assert!(said.contains(line), "no \"{line}\" in:\n{said}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&by_name(&["--json"]).stdout).unwrap();
+    assert_eq!(
+        (json["cells"]["live"].as_u64(), json["fault_count"].as_u64()),
+        (Some(50), Some(0))
+    );
+
+    // By its file, too: what a user sees in /dev/shm.
+    let file = json["file"].as_str().unwrap();
+    let same: serde_json::Value = serde_json::from_slice(&inspect(Path::new(file), &["--json"]).stdout).unwrap();
+    assert_eq!(same["cells"], json["cells"]);
+    drop(limiter);
+    assert!(text(&by_name(&[]).stdout).contains("processes    none"));
+    assert!(Limiter::unshare(&name).unwrap());
+    let none = by_name(&[]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(
+        text(&none.stderr).contains("there is no shared table"),
+        "{}",
+        text(&none.stderr)
+    );
+}
