@@ -180,3 +180,29 @@ fn a_peek_at_a_full_table_says_what_a_decision_would() {
         assert!(limiter.stats().overflowed > 0);
     }
 }
+
+/// Busy clients whose small debts are over between any two of their requests took each other's cells for ever: more than half of
+/// all requests had to insert their client again.
+#[test]
+fn clients_whose_debt_is_over_keep_their_cells_while_there_is_room() {
+    let (clock, hand) = Clock::manual();
+    let limiter = Limiter::builder()
+        .limit(limit("1000000/s"))
+        .max_keys(1_000)
+        .clock(clock)
+        .hash_key([5; 16])
+        .build()
+        .expect("a limiter");
+    for _ in 0..20 {
+        for id in 0..1_000u32 {
+            hand.advance(Duration::from_micros(2));
+            assert!(limiter.is_allowed(&id.to_le_bytes()));
+        }
+    }
+    let stats = limiter.stats();
+    assert!(
+        stats.inserted < 1_100,
+        "{} of 20,000 requests had to insert their client",
+        stats.inserted
+    );
+}

@@ -76,8 +76,9 @@ impl Table {
             // Newest first: the newest then soon holds most keys, and is the one that is looked in first.
             let index = if self.cells.presized { step } else { open - 1 - step };
             let [one, two] = self.cells.tiers[index].candidates(key);
-            let mut best: [Option<(Cell<'_>, Word, usize)>; 2] = [None; 2];
-            let mut free = [0; 2];
+            // Of each line the cell that was idle for longest, and how many could be taken.
+            let mut best: [Option<(Cell<'_>, Word, u64)>; 2] = [None; 2];
+            let mut claimable = [0; 2];
             for (side, line_index) in [one, two].into_iter().enumerate() {
                 if side == 1 && one == two {
                     break;
@@ -94,16 +95,23 @@ impl Table {
                     // above the right TAT.
                     let word = Word(cell.w.load(order(Site::ClaimScan, Ordering::Acquire)));
                     claims_seen |= word.state() == State::Claim;
-                    if self.is_claimable(word, asked) {
-                        free[side] += 1;
-                        best[side] = best[side].or(Some((cell, word, index)));
+                    let Some(idle) = self.idle(word, asked) else { continue };
+                    claimable[side] += 1;
+                    if best[side].is_none_or(|(_, _, most)| idle > most) {
+                        best[side] = Some((cell, word, idle));
                     }
                 }
             }
-            // The emptier line; of equals the first, so that most keys are found there.
-            let side = usize::from(free[1] > free[0]);
-            if let Some(place) = best[side].or(best[1 - side]) {
-                return (Some(place), claims_seen);
+            let place = match best {
+                // The emptier line; of equals the first, so that most keys are found there.
+                [Some(first), Some(second)] if first.2 == second.2 => {
+                    Some(if claimable[1] > claimable[0] { second } else { first })
+                }
+                [Some(first), Some(second)] => Some(if second.2 > first.2 { second } else { first }),
+                [first, second] => first.or(second),
+            };
+            if let Some((cell, word, _)) = place {
+                return (Some((cell, word, index)), claims_seen);
             }
         }
         (None, claims_seen)
@@ -130,13 +138,26 @@ impl Table {
         }
     }
 
-    /// Whether a cell may be taken: it was never used, or was given up, or what it says has expired, which is the same as
-    /// no cell at all. Anybody's, also one whose inserter died before he confirmed it.
-    fn is_claimable(&self, word: Word, asked: &Asked<'_>) -> bool {
+    /// How long a cell could have been taken, in nanoseconds; `None` if it may not be. It may if it was never used or was
+    /// given up, which is the longest, or if what it says has expired, which is the same as no cell at all: anybody's, also one
+    /// whose inserter died before he confirmed it.
+    ///
+    /// The cell that was idle for longest is taken, because its key is the least likely to come back. Any other choice lets busy
+    /// clients with small debts, whose cells have expired between any two of their requests, take each other's cells for ever.
+    /// Which one is taken is no part of the protocol; models take the first, so that two cells are enough to see one recycled.
+    fn idle(&self, word: Word, asked: &Asked<'_>) -> Option<u64> {
         match word.state() {
-            State::Free => true,
-            State::Claim => false,
-            State::Tentative | State::Live => time::ahead(word.tat(), self.now_on(word.axis(), asked, word.tat())) == 0,
+            State::Free => Some(if cfg!(ratelimit_loom) { 0 } else { u64::MAX }),
+            State::Claim => None,
+            State::Tentative | State::Live => {
+                let now = self.now_on(word.axis(), asked, word.tat());
+                let idle = if cfg!(ratelimit_loom) {
+                    0
+                } else {
+                    time::ahead(now, word.tat())
+                };
+                (time::ahead(word.tat(), now) == 0).then_some(idle)
+            }
         }
     }
 
