@@ -4,7 +4,7 @@
 //! request of cost `n` is allowed iff `max(TAT, now) + n T` is at most `now + burst T`, and that sum is the new TAT. `T` is
 //! the emission interval. Source: ITU-T I.371, virtual scheduling form, with the tolerance counted from `now`.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::time::{LATE_NS, add, ahead};
 use crate::{Decision, Limit, LimitError, MAX_RATE_PER_SECOND, MAX_TOLERANCE_NS};

@@ -9,13 +9,21 @@
 //! - [`Decision`] is the answer.
 //! - [`time`] says how nanoseconds are kept in 56 bits.
 #![forbid(unsafe_code)]
+// Without the standard library no clock, thread or socket can be named, here or in what is built on this alone.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod decision;
 mod gcra;
 mod limit;
 mod parse;
+mod share;
 pub mod time;
 
 pub use decision::Decision;
 pub use gcra::{Gcra, Verdict};
 pub use limit::{Limit, LimitError, MAX_RATE_PER_SECOND, MAX_TOLERANCE_NS};
+pub use share::{LEVEL_BITS, WHOLE_SHARE};

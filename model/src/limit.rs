@@ -1,5 +1,6 @@
-use std::fmt;
-use std::time::Duration;
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
 
 use crate::Gcra;
 
@@ -223,7 +224,7 @@ impl fmt::Display for LimitError {
     }
 }
 
-impl std::error::Error for LimitError {}
+impl core::error::Error for LimitError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! The text form of limits: one parser for every language.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use alloc::format;
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
 
 use crate::{Limit, LimitError};
 
@@ -130,6 +131,7 @@ impl fmt::Display for Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use proptest::prelude::*;
 
     fn limit(rate: u64, seconds: u64) -> Limit {

@@ -6,7 +6,7 @@
 //! badly. The price: two times more than 1.14 years apart cannot be told in order. A cell is compared with a time that
 //! far away only if its key was idle for longer than that in one life of a table.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// Bits of a time.
 pub const BITS: u32 = 56;
