@@ -86,7 +86,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn gcra(rate: u64, window_ns: u64, burst: u64) -> Gcra {
-        let limit = Limit::new(rate, Duration::from_nanos(window_ns)).expect("a limit").burst(burst);
+        let limit = Limit::new(rate, Duration::from_nanos(window_ns))
+            .expect("a limit")
+            .burst(burst);
         Gcra::new(&limit).expect("numbers")
     }
 
@@ -95,7 +97,10 @@ mod tests {
         for (rate, window_ns) in [(1000, 1_000_000_000), (3, 1_000_000_000), (7, 86_400_000_000_000)] {
             let whole = gcra(rate, window_ns, 5);
             let part = whole.part(WHOLE_SHARE, 5);
-            assert_eq!(part.interval_q40().div_ceil(1 << 40), whole.interval_q40().div_ceil(1 << 40));
+            assert_eq!(
+                part.interval_q40().div_ceil(1 << 40),
+                whole.interval_q40().div_ceil(1 << 40)
+            );
             assert_eq!(part.burst(), 5);
         }
     }
@@ -104,7 +109,12 @@ mod tests {
     fn no_burst_denies_everything() {
         let none = gcra(10, 1_000_000_000, 5).part(0, 9);
         assert_eq!(none.decide(0, 1 << 50, 1), Verdict::Deny);
-        assert_eq!(gcra(10_000, 1_000_000_000, 5).part(WHOLE_SHARE, 0).decide(0, 1 << 50, 1), Verdict::Deny);
+        assert_eq!(
+            gcra(10_000, 1_000_000_000, 5)
+                .part(WHOLE_SHARE, 0)
+                .decide(0, 1 << 50, 1),
+            Verdict::Deny
+        );
     }
 
     proptest! {

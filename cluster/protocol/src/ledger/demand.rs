@@ -1,0 +1,104 @@
+//! How much a holder asks for: an average over 100 ms that forgets exponentially.
+
+/// The average's time constant.
+pub(crate) const TAU_NS: u64 = 100_000_000;
+const FRACTION_BITS: u32 = 16;
+
+/// Units asked for, weighted by `exp(-age / 100 ms)`. Divided by 100 ms it is a rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand {
+    /// With 16 fraction bits.
+    weight: u64,
+    at_ns: u64,
+}
+
+impl Demand {
+    pub(crate) fn add(&mut self, units: u64, now_ns: u64) {
+        self.weight = self
+            .weight(now_ns)
+            .saturating_add(units.min(u64::MAX >> (FRACTION_BITS + 1)) << FRACTION_BITS);
+        self.at_ns = self.at_ns.max(now_ns);
+    }
+
+    /// The weight at `now_ns`, with 16 fraction bits.
+    pub(crate) fn weight(&self, now_ns: u64) -> u64 {
+        decay(self.weight, now_ns.saturating_sub(self.at_ns))
+    }
+
+    /// The weight in the middle of an interval, whenever in it one looks: holders report at different moments, and the one
+    /// that has just reported must not seem to ask for more than one that is about to.
+    pub(crate) fn settled(&self, interval_ns: u64, now_ns: u64) -> u64 {
+        let age_ns = now_ns.saturating_sub(self.at_ns);
+        decay(self.weight, interval_ns / 2 + age_ns.saturating_sub(interval_ns))
+    }
+
+    /// Units asked for in the last `ns` at the present rate, with 32 fraction bits.
+    pub(crate) fn spent_in(&self, ns: u64, now_ns: u64) -> u128 {
+        u128::from(self.weight(now_ns)) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS) << (32 - FRACTION_BITS)
+    }
+
+    /// A rate of one unit in `interval_ns`, as a weight.
+    pub(crate) fn of_rate(interval_q40: u128) -> u64 {
+        let weight = (u128::from(TAU_NS) << (40 + FRACTION_BITS)) / interval_q40.max(1);
+        u64::try_from(weight).unwrap_or(u64::MAX)
+    }
+}
+
+/// `weight * exp(-age / TAU)` in integers, within half a percent: powers of two by shifting, the rest by a parabola.
+///
+/// Integers because every node must compute the same on every machine when a run is repeated.
+fn decay(weight: u64, age_ns: u64) -> u64 {
+    // The half-life: TAU * ln 2.
+    const HALF_NS: u64 = 69_314_718;
+    let halvings = age_ns / HALF_NS;
+    if halvings >= 64 {
+        return 0;
+    }
+    let fraction = ((age_ns % HALF_NS) << FRACTION_BITS) / HALF_NS;
+    // 2^-f is within 0.003 of 1 - 0.6725 f + 0.1725 f^2 for f in [0, 1], exact at both ends.
+    let factor = (1 << FRACTION_BITS) - ((44_073 * fraction) >> 16) + ((((11_305 * fraction) >> 16) * fraction) >> 16);
+    (((u128::from(weight) * u128::from(factor)) >> FRACTION_BITS) >> halvings) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_forgets_like_the_exponential() {
+        for (age_ms, expected) in [
+            (0, 1.0),
+            (20, 0.8187),
+            (50, 0.6065),
+            (69, 0.5016),
+            (100, 0.3679),
+            (300, 0.0498),
+        ] {
+            let got = decay(1 << 30, age_ms * 1_000_000) as f64 / f64::from(1 << 30);
+            assert!((got - expected).abs() < 0.005, "{age_ms} ms: {got}, not {expected}");
+        }
+        assert_eq!(decay(u64::MAX, u64::MAX), 0);
+    }
+
+    #[test]
+    fn a_steady_rate_has_the_weight_of_that_rate() {
+        let mut demand = Demand::default();
+        for step in 0..100 {
+            demand.add(50, step * 50_000_000);
+        }
+        // 1,000/s, looked at in the middle between two reports.
+        let weight = demand.weight(99 * 50_000_000 + 25_000_000);
+        let expected = Demand::of_rate(1_000_000 << 40);
+        assert!(weight.abs_diff(expected) < expected / 20, "{weight} against {expected}");
+    }
+
+    #[test]
+    fn absurd_numbers_saturate() {
+        let mut demand = Demand::default();
+        for _ in 0..10 {
+            demand.add(u64::MAX, 5);
+        }
+        assert!(demand.weight(5) > 0);
+        assert_eq!(Demand::of_rate(0), u64::MAX);
+    }
+}

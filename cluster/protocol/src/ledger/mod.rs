@@ -1,0 +1,465 @@
+//! The owner's books: for each key it owns the debt, who asks for how much, and what was granted to whom.
+//!
+//! [`soft`] is `Eventual`: reports are the ledger, leases only damp. [`hard`] is `Bounded` and `Strict`: grants are the
+//! ledger, reports only say who needs them.
+
+mod demand;
+mod hard;
+mod plausible;
+mod shares;
+mod soft;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Bound;
+
+use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
+
+use self::demand::Demand;
+pub(crate) use self::hard::{Commitment, Pool, floor_of};
+use self::plausible::Plausible;
+use crate::id::{Cell, NodeId};
+use crate::limits::{LimitNumbers, Mode};
+use crate::message::Entry;
+use crate::mutants::Switches;
+
+/// Holders of one account at most; reports of more are charged but get no lease.
+const MAX_HOLDERS: usize = 1024;
+/// A holder that said nothing for this long is forgotten, once it holds nothing.
+const HOLDER_IDLE_NS: u64 = 2_000_000_000;
+/// Clocks may differ in speed by this much: 500 parts in a million. What a holder counts is derated by it, what the owner
+/// counts is stretched.
+pub(crate) const DRIFT_PARTS: u64 = 2000;
+
+/// What the owner must know beside the limit to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Time between reports.
+    pub(crate) interval_ns: u64,
+    /// How long a lease holds.
+    pub(crate) ttl_ns: u64,
+    /// Of the rate, parts of 2^32 that this owner may give: less than all under the policy `share` in a partition.
+    pub(crate) pool: u64,
+    /// The most nodes there may be: floors are held back for as many.
+    pub(crate) max_nodes: u64,
+    /// A debt never exceeds this many bursts.
+    pub(crate) debt_bursts: u64,
+    /// Hard limits: nothing is granted before, since an earlier life of this owner may have granted it.
+    pub(crate) silent_until_ns: u64,
+    pub(crate) switches: Switches,
+}
+
+/// What an owner offers one holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) node: NodeId,
+    pub(crate) seq: u64,
+    pub(crate) share: u64,
+    pub(crate) capacity: u64,
+    pub(crate) tokens: u64,
+}
+
+/// One node that uses a key.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) node: NodeId,
+    demand: Demand,
+    plausible: Plausible,
+    heard_ns: u64,
+    /// The last report was denied something.
+    denied: bool,
+    largest: u64,
+    /// Soft: share and capacity last offered, and when; 0 if none.
+    offered: u64,
+    offered_capacity: u64,
+    offered_ns: u64,
+    /// Soft: the level that its lease had left at its last report, with fraction bits, as far as the owner can know.
+    left: u128,
+    /// Hard.
+    pub(crate) commitment: Commitment,
+}
+
+/// One key under one limit.
+#[derive(Debug)]
+pub(crate) struct Account {
+    version: u64,
+    gcra: Gcra,
+    pub(crate) mode: Mode,
+    /// Soft: when the debt is paid.
+    tat_ns: u64,
+    /// Soft: the last answer found more asked for than there is.
+    contended: bool,
+    /// Hard: what is not granted.
+    pub(crate) pool: Pool,
+    pub(crate) holders: Vec<Holder>,
+    /// A new owner first listens: what a dead one knew is in nobody's books.
+    quiet_until_ns: u64,
+    /// Whose report opened it.
+    opened_by: NodeId,
+    touched_ns: u64,
+}
+
+/// What became of a report's entry.
+#[derive(Debug, Default)]
+pub(crate) struct Booked {
+    /// Units charged (or taken as a hint, for hard limits).
+    pub(crate) applied: u64,
+    /// Units cut because the holder cannot have spent them.
+    pub(crate) cut: u64,
+    /// Units for which there was no account and no room for one.
+    pub(crate) dropped: u64,
+    pub(crate) offers: Vec<Offer>,
+    /// The key is in debt: overdraft must not be spent again yet.
+    pub(crate) in_debt: bool,
+}
+
+/// All accounts of an owner. At most `cap`.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    accounts: BTreeMap<Cell, Account>,
+    cap: usize,
+    opened: BTreeMap<NodeId, usize>,
+    next_seq: u64,
+    swept_to: Option<Cell>,
+}
+
+impl Ledger {
+    pub(crate) fn new(cap: usize) -> Self {
+        Ledger {
+            accounts: BTreeMap::new(),
+            cap,
+            opened: BTreeMap::new(),
+            next_seq: 1,
+            swept_to: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    pub(crate) fn holders(&self) -> usize {
+        self.accounts.values().map(|account| account.holders.len()).sum()
+    }
+
+    /// The largest debt, in units.
+    pub(crate) fn largest_debt(&self, now_ns: u64) -> u64 {
+        self.accounts
+            .values()
+            .map(|account| account.debt(now_ns))
+            .max()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn get(&self, cell: Cell) -> Option<&Account> {
+        self.accounts.get(&cell)
+    }
+
+    /// One node may open three quarters of all accounts and no more, so that a flood through one leaves room for others.
+    fn account(
+        &mut self,
+        cell: Cell,
+        node: NodeId,
+        limit: &LimitNumbers,
+        terms: &Terms,
+        quiet_until_ns: u64,
+        now_ns: u64,
+    ) -> Option<&mut Account> {
+        if !self.accounts.contains_key(&cell) {
+            let opened = self.opened.entry(node).or_insert(0);
+            if self.accounts.len() >= self.cap || *opened >= self.cap - self.cap / 4 {
+                return None;
+            }
+            *opened += 1;
+            self.accounts
+                .insert(cell, Account::open(node, limit, terms, quiet_until_ns, now_ns));
+        }
+        let account = self.accounts.get_mut(&cell)?;
+        account.follow(limit, terms, now_ns);
+        account.touched_ns = now_ns;
+        Some(account)
+    }
+
+    /// Books one entry of a report, and answers it.
+    ///
+    /// `gap_ns`: how long the holder's previous report is ago, for what it may have spent meanwhile.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn book(
+        &mut self,
+        entry: &Entry,
+        node: NodeId,
+        limit: &LimitNumbers,
+        terms: &Terms,
+        gap_ns: u64,
+        quiet_until_ns: u64,
+        now_ns: u64,
+    ) -> Booked {
+        let mut next_seq = self.next_seq;
+        let Some(account) = self.account(entry.cell, node, limit, terms, quiet_until_ns, now_ns) else {
+            return Booked {
+                dropped: entry.used,
+                ..Booked::default()
+            };
+        };
+        let booked = account.book(entry, node, terms, gap_ns, now_ns, &mut next_seq);
+        self.next_seq = next_seq;
+        booked
+    }
+
+    /// A holder says what it did with a grant; others may be given what it set free.
+    pub(crate) fn acknowledged(
+        &mut self,
+        cell: Cell,
+        node: NodeId,
+        seq: u64,
+        returned: u64,
+        ended: bool,
+        terms: &Terms,
+        now_ns: u64,
+    ) -> Vec<Offer> {
+        let Some(account) = self.accounts.get_mut(&cell) else {
+            return Vec::new();
+        };
+        if account.mode.is_hard() {
+            account.acknowledged_hard(node, seq, returned, ended, terms, now_ns, &mut self.next_seq)
+        } else {
+            if ended && let Some(holder) = account.holder_mut(node) {
+                (holder.offered, holder.left) = (0, 0);
+            }
+            Vec::new()
+        }
+    }
+
+    /// Whether overdraft of this cell left a debt that is not paid yet.
+    pub(crate) fn is_in_debt(&mut self, cell: Cell, terms: &Terms, now_ns: u64) -> bool {
+        self.accounts.get_mut(&cell).is_some_and(|account| {
+            if account.mode.is_hard() {
+                account.settle(terms, now_ns);
+            }
+            account.debt(now_ns) > 0
+        })
+    }
+
+    /// Merges a debt that another owner hands over.
+    pub(crate) fn inherit(
+        &mut self,
+        cell: Cell,
+        node: NodeId,
+        units: u64,
+        limit: &LimitNumbers,
+        terms: &Terms,
+        now_ns: u64,
+    ) {
+        if limit.spec.mode.is_hard() {
+            // Hard limits have one owner for ever: nobody hands them over.
+            return;
+        }
+        if let Some(account) = self.account(cell, node, limit, terms, 0, now_ns) {
+            account.inherit(units, terms, now_ns);
+        }
+    }
+
+    /// Closes accounts that say nothing: at most `budget` are looked at, from where the last sweep ended.
+    pub(crate) fn sweep(&mut self, budget: usize, terms: &Terms, now_ns: u64) {
+        let from = self.swept_to.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut over = Vec::new();
+        let mut last = None;
+        let mut looked = 0;
+        for (cell, account) in self.accounts.range_mut((from, Bound::Unbounded)).take(budget) {
+            looked += 1;
+            last = Some(*cell);
+            if account.is_over(terms, now_ns) {
+                over.push(*cell);
+            }
+        }
+        self.swept_to = if looked < budget { None } else { last };
+        for cell in over {
+            self.remove(cell);
+        }
+    }
+
+    fn remove(&mut self, cell: Cell) -> Option<Account> {
+        let account = self.accounts.remove(&cell)?;
+        if let Some(opened) = self.opened.get_mut(&account.opened_by) {
+            *opened -= 1;
+            if *opened == 0 {
+                self.opened.remove(&account.opened_by);
+            }
+        }
+        Some(account)
+    }
+
+    /// Takes out up to `budget` soft accounts that `elsewhere` says belong to another node, with their debts in units. The
+    /// second value is where to go on; `None` at the end.
+    pub(crate) fn hand_over(
+        &mut self,
+        from: Option<Cell>,
+        budget: usize,
+        now_ns: u64,
+        mut elsewhere: impl FnMut(Cell) -> Option<NodeId>,
+    ) -> (Vec<(NodeId, Cell, u64)>, Option<Cell>) {
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut moved, mut last, mut looked) = (Vec::new(), None, 0);
+        for (cell, account) in self.accounts.range((from, Bound::Unbounded)).take(budget) {
+            looked += 1;
+            last = Some(*cell);
+            if !account.mode.is_hard()
+                && let Some(owner) = elsewhere(*cell)
+            {
+                moved.push((owner, *cell, account.owed(now_ns)));
+            }
+        }
+        for (_, cell, _) in &moved {
+            self.remove(*cell);
+        }
+        (moved, if looked < budget { None } else { last })
+    }
+}
+
+impl Account {
+    fn open(node: NodeId, limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64, now_ns: u64) -> Self {
+        Account {
+            version: limit.spec.version,
+            gcra: limit.gcra,
+            mode: limit.spec.mode,
+            tat_ns: 0,
+            contended: false,
+            pool: Pool::open(&limit.gcra, limit.spec.mode, terms, now_ns),
+            holders: Vec::new(),
+            quiet_until_ns,
+            opened_by: node,
+            touched_ns: now_ns,
+        }
+    }
+
+    /// Follows a change of the limit: the debt keeps its share of the burst; what is granted of a hard limit stays granted.
+    fn follow(&mut self, limit: &LimitNumbers, terms: &Terms, now_ns: u64) {
+        if self.version == limit.spec.version && self.gcra == limit.gcra && self.mode == limit.spec.mode {
+            return;
+        }
+        if self.mode.is_hard() {
+            self.follow_hard(limit, terms, now_ns);
+        } else {
+            // In units: those were used, whatever they are worth now.
+            let owed = self.gcra_units(self.tat_ns.saturating_sub(now_ns));
+            self.tat_ns = now_ns.saturating_add(limit.gcra.time_of(owed << LEVEL_BITS));
+            if limit.spec.mode.is_hard() {
+                self.pool = Pool::open(&limit.gcra, limit.spec.mode, terms, now_ns);
+                self.pool
+                    .charge(u64::try_from(owed).unwrap_or(u64::MAX), i128::MAX >> 1);
+            }
+        }
+        (self.version, self.gcra, self.mode) = (limit.spec.version, limit.gcra, limit.spec.mode);
+        for holder in &mut self.holders {
+            holder.offered = 0;
+        }
+    }
+
+    fn gcra_units(&self, ns: u64) -> u128 {
+        self.gcra.refilled(ns, WHOLE_SHARE).div_ceil(1 << LEVEL_BITS)
+    }
+
+    /// The version that grants are parts of.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn holder_mut(&mut self, node: NodeId) -> Option<&mut Holder> {
+        self.holders.iter_mut().find(|holder| holder.node == node)
+    }
+
+    fn book(
+        &mut self,
+        entry: &Entry,
+        node: NodeId,
+        terms: &Terms,
+        gap_ns: u64,
+        now_ns: u64,
+        next_seq: &mut u64,
+    ) -> Booked {
+        let mut booked = Booked::default();
+        let seen = self.holders.len() as u64 + 1;
+        let index = match self.holders.iter().position(|holder| holder.node == node) {
+            Some(index) => Some(index),
+            None if self.holders.len() < MAX_HOLDERS => {
+                self.holders.push(Holder::new(node, &self.gcra, gap_ns, now_ns));
+                Some(self.holders.len() - 1)
+            }
+            None => None,
+        };
+        let mut used = entry.used;
+        if let Some(index) = index {
+            let holder = &mut self.holders[index];
+            holder.spend(used, &self.gcra, now_ns);
+            holder.heard_ns = now_ns;
+            if !entry.refund {
+                let allowed = holder.plausible.admit(used, &self.gcra, now_ns);
+                booked.cut = used - allowed;
+                used = allowed;
+                let asked = used.saturating_add(entry.denied.min(self.gcra.burst().saturating_mul(4)));
+                holder.demand.add(asked, now_ns);
+            }
+            holder.denied = entry.denied > 0;
+            holder.largest = entry.largest.min(self.gcra.burst());
+        }
+        booked.applied = used;
+        if self.mode.is_hard() {
+            self.book_hard(entry, used, index, terms, now_ns, next_seq, &mut booked);
+        } else {
+            self.book_soft(entry, used, index, seen, terms, now_ns, next_seq, &mut booked);
+        }
+        booked
+    }
+
+    /// Units beyond the burst.
+    fn debt(&self, now_ns: u64) -> u64 {
+        if self.mode.is_hard() {
+            self.pool.debt()
+        } else {
+            let beyond = self
+                .tat_ns
+                .saturating_sub(now_ns)
+                .saturating_sub(self.gcra.tolerance_ns());
+            u64::try_from(self.gcra_units(beyond)).unwrap_or(u64::MAX)
+        }
+    }
+
+    fn is_over(&mut self, terms: &Terms, now_ns: u64) -> bool {
+        let idle = |holder: &Holder| now_ns.saturating_sub(holder.heard_ns) >= HOLDER_IDLE_NS;
+        if self.mode.is_hard() {
+            self.settle(terms, now_ns);
+            self.holders
+                .retain(|holder| !idle(holder) || holder.commitment.is_any());
+            self.holders.is_empty() && self.pool.is_full(&self.gcra, self.mode, terms)
+        } else {
+            let ttl_ns = terms.ttl_ns;
+            self.holders
+                .retain(|h| !idle(h) || now_ns.saturating_sub(h.offered_ns) < ttl_ns && h.offered > 0);
+            self.holders.is_empty() && self.tat_ns <= now_ns
+        }
+    }
+}
+
+impl Holder {
+    fn new(node: NodeId, gcra: &Gcra, gap_ns: u64, now_ns: u64) -> Self {
+        Holder {
+            node,
+            demand: Demand::default(),
+            plausible: Plausible::new(gcra, gap_ns, now_ns),
+            heard_ns: now_ns,
+            denied: false,
+            largest: 0,
+            offered: 0,
+            offered_capacity: 0,
+            offered_ns: 0,
+            left: 0,
+            commitment: Commitment::default(),
+        }
+    }
+}
+
+fn take_seq(next_seq: &mut u64) -> u64 {
+    let seq = *next_seq;
+    *next_seq += 1;
+    seq
+}

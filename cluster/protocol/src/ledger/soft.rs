@@ -1,0 +1,164 @@
+//! `Eventual`: one GCRA that is charged with what was spent, debts allowed, and shares for those who spend too fast.
+
+use alloc::vec::Vec;
+
+use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
+
+use super::{Account, Booked, Demand, Holder, Offer, Terms, shares, take_seq};
+use crate::message::Entry;
+
+/// A debt is repaid in this time, by giving away less than the rate.
+const REPAY_NS: u64 = 500_000_000;
+/// However deep the debt, this part of the rate is given away: a twentieth.
+const LEAST_POOL: u64 = 20;
+
+impl Account {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn book_soft(
+        &mut self,
+        entry: &Entry,
+        used: u64,
+        index: Option<usize>,
+        seen: u64,
+        terms: &Terms,
+        now_ns: u64,
+        next_seq: &mut u64,
+        booked: &mut Booked,
+    ) {
+        let time_ns = self.gcra.time_of(u128::from(used) << LEVEL_BITS);
+        if entry.refund {
+            self.tat_ns = self.tat_ns.saturating_sub(time_ns);
+        } else {
+            let start_ns = self.tat_ns.max(now_ns);
+            self.tat_ns = start_ns
+                .saturating_add(time_ns)
+                .min(self.latest(seen, terms, now_ns).max(start_ns));
+        }
+        if let Some(index) = index {
+            self.answer_soft(index, terms, now_ns, next_seq, &mut booked.offers);
+        }
+    }
+
+    /// The clamp on a debt: a burst for each node seen, never more than the configured number of bursts.
+    fn latest(&self, seen: u64, terms: &Terms, now_ns: u64) -> u64 {
+        let bursts = 1 + seen.min(terms.debt_bursts);
+        now_ns.saturating_add(self.gcra.tolerance_ns().saturating_mul(bursts))
+    }
+
+    pub(super) fn inherit(&mut self, units: u64, terms: &Terms, now_ns: u64) {
+        let until_ns = now_ns.saturating_add(self.gcra.time_of(u128::from(units) << LEVEL_BITS));
+        self.tat_ns = self.tat_ns.max(until_ns.min(self.latest(u64::MAX, terms, now_ns)));
+    }
+
+    /// Units owed until the bucket is full, rounded up.
+    pub(crate) fn owed(&self, now_ns: u64) -> u64 {
+        u64::try_from(self.gcra_units(self.tat_ns.saturating_sub(now_ns))).unwrap_or(u64::MAX)
+    }
+
+    /// Units that holders may have spent since they last reported, and units that their leases have left: the books do not
+    /// know of the first, and must not give the second away again.
+    fn outstanding(&self, now_ns: u64) -> (u64, u64) {
+        let (mut unheard, mut left) = (0u128, 0u128);
+        for holder in self.holders.iter().filter(|holder| holder.offered > 0) {
+            let since_ns = now_ns.saturating_sub(holder.heard_ns);
+            unheard += self
+                .gcra
+                .refilled(since_ns, holder.offered)
+                .min(holder.demand.spent_in(since_ns, now_ns));
+            left += holder.left;
+        }
+        let whole = |level: u128| u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX);
+        (whole(unheard), whole(left))
+    }
+
+    fn answer_soft(&mut self, index: usize, terms: &Terms, now_ns: u64, next_seq: &mut u64, offers: &mut Vec<Offer>) {
+        if now_ns < self.quiet_until_ns {
+            return;
+        }
+        let tolerance_ns = self.gcra.tolerance_ns();
+        let backlog_ns = self.tat_ns.saturating_sub(now_ns);
+        let weights: Vec<u64> = self
+            .holders
+            .iter()
+            .map(|holder| holder.demand.settled(terms.interval_ns, now_ns))
+            .collect();
+        let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
+        let rate = u128::from(Demand::of_rate(self.gcra.interval_q40())) * u128::from(terms.pool) >> 32;
+        let (unheard, left) = self.outstanding(now_ns);
+        let unheard_ns = self.gcra.time_of(u128::from(unheard) << LEVEL_BITS);
+        // Half a burst gone, or seven tenths of the rate asked for; and it is over only at a quarter and six tenths, so that
+        // a key does not swing between shares and all of it.
+        let (backlog_parts, demand_parts) = if self.contended { (4, 6) } else { (2, 7) };
+        let contended =
+            backlog_ns.saturating_add(unheard_ns) > tolerance_ns / backlog_parts || total * 10 > rate * demand_parts;
+        let level = ((self.gcra.level(backlog_ns) >> LEVEL_BITS) as u64)
+            .saturating_sub(unheard)
+            .saturating_sub(left);
+        let became = contended && !self.contended;
+        self.contended = contended;
+        if !contended {
+            // A quiet key costs no message. One that was cut short by its cold rate or an old share gets all there is.
+            let holder = &mut self.holders[index];
+            if holder.denied {
+                holder.offer(terms.pool, self.gcra.burst(), level, now_ns);
+                offers.push(Offer {
+                    node: holder.node,
+                    seq: take_seq(next_seq),
+                    share: terms.pool,
+                    capacity: self.gcra.burst(),
+                    tokens: level,
+                });
+            }
+            return;
+        }
+        // A debt of d units is d*T of time: giving away 1 - d*T/0.5 s of the rate repays it in half a second.
+        let debt_ns = backlog_ns
+            .saturating_add(unheard_ns)
+            .saturating_sub(tolerance_ns)
+            .min(REPAY_NS);
+        let repaid = terms.pool - (u128::from(terms.pool) * u128::from(debt_ns) / u128::from(REPAY_NS)) as u64;
+        let shares = shares::divide(repaid.max(terms.pool / LEAST_POOL), &weights);
+        for (i, (holder, share)) in self.holders.iter_mut().zip(shares).enumerate() {
+            // The others are told at once when it begins, since they may spend a burst each until their next report.
+            if i != index && !became {
+                continue;
+            }
+            let of_level = (u128::from(level) * u128::from(weights[i]))
+                .checked_div(total)
+                .unwrap_or(0) as u64;
+            let refill = (self.gcra.refilled(terms.interval_ns, share) >> LEVEL_BITS) as u64;
+            let capacity = holder.largest.max(1).max(refill).max(of_level).min(self.gcra.burst());
+            // The same again, soon after, says nothing new.
+            let same = share.abs_diff(holder.offered) <= holder.offered / 64;
+            if same && !holder.denied && now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
+                continue;
+            }
+            holder.offer(share.min(WHOLE_SHARE), capacity, of_level, now_ns);
+            offers.push(Offer {
+                node: holder.node,
+                seq: take_seq(next_seq),
+                share,
+                capacity,
+                tokens: of_level,
+            });
+        }
+    }
+}
+
+impl Holder {
+    /// The holder reported `used` units: what that leaves of its lease.
+    pub(super) fn spend(&mut self, used: u64, gcra: &Gcra, now_ns: u64) {
+        if self.offered > 0 {
+            let refilled = gcra.refilled(now_ns.saturating_sub(self.heard_ns), self.offered);
+            let most = u128::from(self.offered_capacity) << LEVEL_BITS;
+            self.left = (self.left + refilled)
+                .saturating_sub(u128::from(used) << LEVEL_BITS)
+                .min(most);
+        }
+    }
+
+    fn offer(&mut self, share: u64, capacity: u64, tokens: u64, now_ns: u64) {
+        (self.offered, self.offered_capacity, self.offered_ns) = (share, capacity, now_ns);
+        self.left = (self.left + (u128::from(tokens) << LEVEL_BITS)).min(u128::from(capacity) << LEVEL_BITS);
+    }
+}

@@ -1,0 +1,316 @@
+//! Links come and go; hellos are judged.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::Node;
+use super::peer::Peer;
+use crate::event::Event;
+use crate::id::{Incarnation, LinkId, NodeId, Stream};
+use crate::link::{HOLD_BATCHES_NS, Link};
+use crate::membership::Standing;
+use crate::message::{Entry, FEATURES, Hello, LeaseAck, MAX_PEERS_TOLD, Message, OLDEST_VERSION, Refusal, VERSION};
+use crate::store::{Drained, Store};
+
+/// A name used by two processes owns nothing for this long.
+const BAR_NS: u64 = 60_000_000_000;
+
+impl Node {
+    /// A link is up. `peer`: the name that the other side's certificate says; `outbound`: this side opened it.
+    pub fn handle_link_up(&mut self, link: LinkId, peer: &str, outbound: bool, now_ns: u64) {
+        self.advance(now_ns);
+        let id = NodeId::of(peer);
+        let refusal = if self.left || self.leaving.is_some() {
+            Some(Refusal::Leaving)
+        } else if id == self.me || peer.is_empty() || peer.len() > crate::id::MAX_NAME {
+            Some(Refusal::Name)
+        } else if self.links.len() as u64 >= 2 * self.config.max_nodes || !self.membership.introduce(id, peer, "") {
+            Some(Refusal::Full)
+        } else {
+            None
+        };
+        let mut state = Link::new(id, outbound, self.now_ns);
+        if let Some(reason) = refusal {
+            self.tell(Event::CloseLink { link, reason });
+            return;
+        }
+        let inbox = self.peers.entry(id).or_default().inbox;
+        Message::Hello(self.hello(inbox.of, inbox.applied)).encode(state.out[Stream::Control as usize].buffer());
+        self.links.insert(link, state);
+    }
+
+    fn hello(&self, applied_of: Incarnation, applied: u64) -> Hello {
+        let told = self
+            .membership
+            .all()
+            .filter(|(_, m)| m.standing == Standing::Alive && !m.address.is_empty());
+        Hello {
+            version: VERSION,
+            oldest: OLDEST_VERSION,
+            features: FEATURES,
+            name: self.config.name.clone(),
+            incarnation: self.incarnation,
+            configuration: self.fingerprint,
+            applied_of,
+            applied,
+            address: self.config.address.clone(),
+            peers: told
+                .map(|(_, m)| (m.name.clone(), m.address.clone()))
+                .take(MAX_PEERS_TOLD)
+                .collect(),
+        }
+    }
+
+    /// A link is down, for whatever reason.
+    pub fn handle_link_down(&mut self, link: LinkId, now_ns: u64) {
+        self.advance(now_ns);
+        self.forget_link(link);
+    }
+
+    /// A stream takes `bytes_free` more bytes now.
+    pub fn handle_writable(&mut self, link: LinkId, stream: Stream, bytes_free: usize) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.out[stream as usize].set_free(bytes_free);
+        }
+    }
+
+    fn forget_link(&mut self, link: LinkId) {
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&state.peer).filter(|peer| peer.link == Some(link)) else {
+            return;
+        };
+        let handover = core::mem::take(&mut peer.handover);
+        peer.unlink(self.now_ns);
+        // Debts that were not handed over are still this node's to remember.
+        let terms = self.terms();
+        for (cell, units) in handover {
+            if let Some(limit) = self.limits.get(cell.limit) {
+                self.ledger.inherit(cell, self.me, units, limit, &terms, self.now_ns);
+            }
+        }
+    }
+
+    /// Tells the other side why, and the driver to close.
+    pub(super) fn refuse(&mut self, link: LinkId, reason: Refusal) {
+        if let Some(state) = self.links.get_mut(&link) {
+            // The bytes go out if the driver asks for them before it closes.
+            Message::Refuse(reason).encode(state.out[Stream::Control as usize].buffer());
+            state.refused = true;
+        }
+        self.tell(Event::CloseLink { link, reason });
+        if let Some(id) = self.links.get(&link).map(|state| state.peer)
+            && let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.link == Some(link))
+        {
+            peer.unlink(self.now_ns);
+        }
+    }
+
+    pub(super) fn receive_hello<S: Store>(&mut self, link: LinkId, hello: &Hello, store: &mut S) {
+        let Some((id, outbound)) = self.links.get(&link).map(|state| (state.peer, state.outbound)) else {
+            return;
+        };
+        let known = self.membership.get(id).is_some_and(|member| member.name == hello.name);
+        if hello.oldest > VERSION || hello.version < OLDEST_VERSION || hello.oldest > hello.version {
+            return self.refuse(link, Refusal::Version);
+        }
+        if !known || NodeId::of(&hello.name) != id {
+            return self.refuse(link, Refusal::Name);
+        }
+        if hello.configuration != self.fingerprint {
+            return self.refuse(link, Refusal::Configuration);
+        }
+        let switches = self.config.switches;
+        let now_ns = self.now_ns;
+        let peer = self.peers.entry(id).or_default();
+        match peer.life {
+            Some(life) if hello.incarnation < life && !switches.get().skip_incarnation => {
+                if peer.flipped(now_ns) {
+                    self.membership.bar(id, now_ns + BAR_NS);
+                    self.tell(Event::DuplicateName {
+                        name: hello.name.clone(),
+                    });
+                    self.refresh_view();
+                }
+                return self.refuse(link, Refusal::Incarnation);
+            }
+            Some(life) if hello.incarnation == life => {
+                // Both sides keep the link that the smaller identity opened; of two of a kind the newer.
+                let preferred = outbound == (self.me < id);
+                let rival = peer
+                    .link
+                    .filter(|rival| *rival != link)
+                    .and_then(|rival| self.links.get(&rival));
+                if rival.is_some_and(|rival| !preferred && rival.outbound != outbound) {
+                    return self.refuse(link, Refusal::Duplicate);
+                }
+            }
+            _ => self.meet_new_life(id, hello.incarnation, store),
+        }
+        self.adopt_link(link, id, hello, store);
+    }
+
+    /// A peer is back in another life: it knows nothing of what it was sent, and nothing it was granted is renewed.
+    fn meet_new_life<S: Store>(&mut self, id: NodeId, life: Incarnation, store: &mut S) {
+        let switches = self.config.switches;
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if switches.get().skip_incarnation {
+            peer.life = Some(life);
+            return;
+        }
+        let units = peer.outbox.withdraw();
+        peer.outbox.restart();
+        peer.inbox.meet(life, switches);
+        peer.life = Some(life);
+        (peer.strikes, peer.quarantined) = (0, false);
+        self.put_back(units, store);
+        self.put_back_held(id, store);
+    }
+
+    /// Overdraft that waits for this owner's word, which will never come: it is reported anew.
+    fn put_back_held<S: Store>(&mut self, id: NodeId, store: &mut S) {
+        let held: Vec<_> = self
+            .held_back
+            .keys()
+            .copied()
+            .filter(|(owner, _)| *owner == id)
+            .collect();
+        for place in held {
+            if let Some((units, _)) = self.held_back.remove(&place) {
+                let drained = Drained {
+                    used: units,
+                    ..Drained::default()
+                };
+                self.restore(place.1, drained, store);
+            }
+        }
+    }
+
+    fn restore<S: Store>(&mut self, cell: crate::id::Cell, drained: Drained, store: &mut S) {
+        if !store.restore(cell, drained) {
+            let units = drained.used.saturating_add(drained.refunded);
+            self.count.lost_units = self.count.lost_units.saturating_add(units);
+            self.tell(Event::UnitsLost { units });
+        }
+    }
+
+    pub(super) fn put_back<S: Store>(&mut self, entries: Vec<Entry>, store: &mut S) {
+        for entry in entries {
+            let (used, refunded) = if entry.refund { (0, entry.used) } else { (entry.used, 0) };
+            if used > 0 || refunded > 0 {
+                let drained = Drained {
+                    used,
+                    refunded,
+                    leased: entry.leased,
+                    ..Drained::default()
+                };
+                self.restore(entry.cell, drained, store);
+            }
+        }
+    }
+
+    fn adopt_link<S: Store>(&mut self, link: LinkId, id: NodeId, hello: &Hello, store: &mut S) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let older = peer.link.replace(link).filter(|older| *older != link);
+        // In another life of this node the peer applied other batches.
+        let applied = if hello.applied_of == self.incarnation || self.config.switches.get().skip_incarnation {
+            hello.applied
+        } else {
+            0
+        };
+        let Ok(entries) = peer.outbox.resume(applied) else {
+            return self.refuse(link, Refusal::Malformed);
+        };
+        if let Some(older) = older {
+            self.links.remove(&older);
+            self.tell(Event::CloseLink {
+                link: older,
+                reason: Refusal::Duplicate,
+            });
+        }
+        self.settle_acknowledged(id, entries, None, store);
+        self.membership.introduce(id, &hello.name, &hello.address);
+        self.membership.arrived(id, self.now_ns);
+        let (Some(state), Some(peer)) = (self.links.get_mut(&link), self.peers.get_mut(&id)) else {
+            return;
+        };
+        state.hello_received = true;
+        for frame in peer.outbox.again() {
+            state.out[Stream::Report as usize].push(frame);
+        }
+        // What this node holds of the peer's leases, as it stands: the owner may have sent changes that never arrived.
+        for (cell, held) in self.leases.all() {
+            let of_this_life = held.owner == id && Some(held.owner_life) == peer.life;
+            if held.hard && of_this_life && peer.lease_acks.len() < self.config.caps.answers_per_peer {
+                let ack = LeaseAck {
+                    cell,
+                    seq: held.seq,
+                    returned: 0,
+                    ended: false,
+                };
+                peer.lease_acks.insert(cell, ack);
+            }
+        }
+        self.rules_due_ns = 0;
+        self.tell(Event::PeerJoined {
+            name: hello.name.clone(),
+            incarnation: hello.incarnation,
+        });
+        for (name, address) in &hello.peers {
+            let told = NodeId::of(name);
+            let new = self
+                .membership
+                .get(told)
+                .is_none_or(|member| member.address != *address);
+            if told != self.me && new && !address.is_empty() && self.membership.introduce(told, name, address) {
+                self.tell(Event::PeerTold {
+                    name: name.clone(),
+                    address: address.clone(),
+                });
+            }
+        }
+        self.refresh_view();
+    }
+
+    pub(super) fn receive_refusal(&mut self, link: LinkId, reason: Refusal) {
+        let Some(id) = self.links.get(&link).map(|state| state.peer) else {
+            return;
+        };
+        let name = self.name_of(id);
+        self.tell(Event::Refused { name, reason });
+        self.tell(Event::CloseLink { link, reason });
+        if reason == Refusal::Incarnation {
+            // A later life of this name is about: this one must not own anything.
+            self.membership.bar(self.me, self.now_ns + BAR_NS);
+            let name = self.config.name.to_string();
+            self.tell(Event::DuplicateName { name });
+            self.rules_due_ns = 0;
+            self.refresh_view();
+        }
+        self.forget_link(link);
+    }
+
+    /// Units on their way to a peer that does not come back go to whoever owns the keys now.
+    pub(super) fn withdraw_from_lost<S: Store>(&mut self, store: &mut S) {
+        let now_ns = self.now_ns;
+        let lost = |peer: &Peer| peer.link.is_none() && now_ns.saturating_sub(peer.down_since_ns) >= HOLD_BATCHES_NS;
+        let lost: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| {
+                let unsent = peer.outbox.unacked() > 0 || peer.outbox.is_open();
+                unsent && (lost(peer) || self.membership.get(**id).is_none_or(|m| m.standing == Standing::Left))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            let entries = self.peers.get_mut(&id).map(|peer| peer.outbox.withdraw());
+            self.put_back(entries.unwrap_or_default(), store);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! This node as the owner: what is reported is booked, and answered.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::Node;
+use super::peer::MAX_HANDOVER;
+use crate::id::{Cell, NodeId};
+use crate::ledger::Offer;
+use crate::limits::Mode;
+use crate::message::{Entry, Grant, LeaseAck};
+use crate::ownership::partition;
+use crate::store::Store;
+
+/// Answers that one booking may set off on this node itself: each needs another holder's share to be free, so there are
+/// few, but a loop needs a bound.
+const MAX_ROUNDS: usize = 10_000;
+/// Accounts looked at in one tick of a handover.
+const HANDOVER_BUDGET: usize = 2048;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Cells of `Bounded` limits that are in debt.
+    pub(super) held: BTreeSet<Cell>,
+    /// Units cut.
+    pub(super) cut: u64,
+}
+
+impl Node {
+    /// Books a batch of `id` (this node's own use included) and answers it.
+    pub(super) fn book<S: Store>(
+        &mut self,
+        id: NodeId,
+        seq: u64,
+        entries: &[Entry],
+        gap_ns: u64,
+        store: &mut S,
+    ) -> Batch {
+        let terms = self.terms();
+        let now_ns = self.now_ns;
+        let mut batch = Batch::default();
+        for entry in entries {
+            let Some(limit) = self.limits.get(entry.cell.limit).copied() else {
+                self.count.unknown_units = self.count.unknown_units.saturating_add(entry.used);
+                continue;
+            };
+            let hard = limit.spec.mode.is_hard();
+            if hard && self.owner(entry.cell) != Some(self.me) {
+                // There is one ledger for ever, and it is elsewhere.
+                self.count.unknown_units = self.count.unknown_units.saturating_add(entry.used);
+                continue;
+            }
+            let quiet_until_ns = if now_ns >= self.quiet_until_ns {
+                0
+            } else {
+                self.quiet_until_ns
+            };
+            let booked = self
+                .ledger
+                .book(entry, id, &limit, &terms, gap_ns, quiet_until_ns, now_ns);
+            self.count.booked_units = self.count.booked_units.saturating_add(booked.applied);
+            self.count.clamped_units = self.count.clamped_units.saturating_add(booked.cut);
+            self.count.no_room_units = self.count.no_room_units.saturating_add(booked.dropped);
+            batch.cut = batch.cut.saturating_add(booked.cut);
+            if matches!(limit.spec.mode, Mode::Bounded { .. }) {
+                if booked.in_debt && entry.used > 0 && !entry.leased {
+                    batch.held.insert(entry.cell);
+                }
+                if entry.waiting
+                    && !booked.in_debt
+                    && let Some(peer) = self.peers.get_mut(&id)
+                    && peer.rearm.len() < self.config.caps.answers_per_peer
+                {
+                    peer.rearm.insert(entry.cell);
+                }
+            }
+            self.offer_all(entry.cell, Some((id, seq)), booked.offers, store);
+        }
+        batch
+    }
+
+    pub(super) fn receive_lease_ack<S: Store>(&mut self, id: NodeId, ack: &LeaseAck, store: &mut S) {
+        let terms = self.terms();
+        let offers = self
+            .ledger
+            .acknowledged(ack.cell, id, ack.seq, ack.returned, ack.ended, &terms, self.now_ns);
+        self.offer_all(ack.cell, None, offers, store);
+    }
+
+    /// Sends offers out; those to this node itself are taken, acknowledged, and what that sets free is offered again.
+    ///
+    /// `answers`: the batch that is being booked, so that its sender counts the lease's time from when it sent it.
+    fn offer_all<S: Store>(&mut self, cell: Cell, answers: Option<(NodeId, u64)>, offers: Vec<Offer>, store: &mut S) {
+        let Some(version) = self.ledger.get(cell).map(|account| account.version()) else {
+            return;
+        };
+        let mut waiting = VecDeque::from(offers);
+        for _ in 0..MAX_ROUNDS {
+            let Some(offer) = waiting.pop_front() else {
+                return;
+            };
+            let grant = Grant {
+                cell,
+                version,
+                seq: offer.seq,
+                share: offer.share,
+                capacity: offer.capacity,
+                tokens: offer.tokens,
+                ttl_ms: self.config.ttl_ns / 1_000_000,
+            };
+            if offer.node == self.me {
+                if let Some(ack) = self.take_own_grant(&grant, store) {
+                    let terms = self.terms();
+                    let (me, now_ns) = (self.me, self.now_ns);
+                    let more = self
+                        .ledger
+                        .acknowledged(cell, me, ack.seq, ack.returned, ack.ended, &terms, now_ns);
+                    waiting.extend(more);
+                }
+                continue;
+            }
+            let Some(peer) = self.peers.get_mut(&offer.node).filter(|peer| peer.link.is_some()) else {
+                continue;
+            };
+            // One without a report of its own in this booking counts from its last.
+            let after = answers
+                .filter(|(node, _)| *node == offer.node)
+                .map_or(peer.inbox.applied, |(_, seq)| seq);
+            if peer.offers.len() < self.config.caps.answers_per_peer || peer.offers.contains_key(&cell) {
+                peer.offers.insert(cell, (after, grant));
+            } else {
+                self.count.answers_dropped += 1;
+            }
+        }
+    }
+
+    /// One step of going through the books for keys that are another node's now.
+    pub(super) fn hand_over(&mut self) {
+        let Some(from) = self.handover else {
+            return;
+        };
+        let (me, soft, peers) = (self.me, &mut self.soft, &self.peers);
+        let elsewhere = |cell: Cell| {
+            let owner = soft.owner(partition(cell.key)).filter(|owner| *owner != me)?;
+            let peer = peers.get(&owner)?;
+            (peer.link.is_some() && peer.handover.len() < MAX_HANDOVER).then_some(owner)
+        };
+        let (moved, next) = self.ledger.hand_over(from, HANDOVER_BUDGET, self.now_ns, elsewhere);
+        self.handover = next.map(Some);
+        for (owner, cell, units) in moved {
+            if units > 0
+                && let Some(peer) = self.peers.get_mut(&owner)
+            {
+                peer.handover.insert(cell, units);
+            }
+        }
+    }
+}
