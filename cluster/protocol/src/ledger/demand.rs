@@ -34,7 +34,7 @@ impl Demand {
 
     /// Units asked for in the last `ns` at the present rate, with 32 fraction bits.
     pub(crate) fn spent_in(&self, ns: u64, now_ns: u64) -> u128 {
-        u128::from(self.weight(now_ns)) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS) << (32 - FRACTION_BITS)
+        (u128::from(self.weight(now_ns)) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS)) << (32 - FRACTION_BITS)
     }
 
     /// A rate of one unit in `interval_ns`, as a weight.

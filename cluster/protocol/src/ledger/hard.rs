@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 
 use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
-use super::{Account, Booked, DRIFT_PARTS, Offer, Terms, shares, take_seq};
+use super::{Account, Booked, DRIFT_PARTS, Desk, Terms, shares};
 use crate::id::NodeId;
 use crate::limits::{LimitNumbers, Mode};
-use crate::message::Entry;
+use crate::message::{Entry, LeaseAck};
 
 /// What one holder may have in force.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,10 +35,9 @@ impl Commitment {
         self.confirmed != (0, 0) || self.sent.is_some()
     }
 
-    fn most(&self, terms: &Terms) -> (u64, u64) {
+    fn most(&self) -> (u64, u64) {
         let (share, capacity) = self.confirmed;
         match self.sent {
-            Some((_, s, c)) if terms.switches.get().ignore_acknowledgements => (s, c),
             Some((_, s, c)) => (share.max(s), capacity.max(c)),
             None => (share, capacity),
         }
@@ -83,13 +82,13 @@ pub(crate) fn floor_of(gcra: &Gcra, mode: Mode, max_nodes: u64) -> Option<(u64, 
 impl Pool {
     /// A key without an account may have spent its burst in the owner's last life: the bucket is empty when the silence
     /// ends, and full a burst's time later.
-    pub(crate) fn open(gcra: &Gcra, mode: Mode, terms: &Terms, now_ns: u64) -> Self {
+    pub(crate) fn open(gcra: &Gcra, mode: Mode, terms: &Terms) -> Self {
         let mut pool = Pool {
             level: 0,
             at_ns: terms.silent_until_ns,
         };
         let (share, capacity) = whole(gcra, mode, terms);
-        pool.refill(gcra, share, capacity, now_ns);
+        pool.refill(gcra, share, capacity, terms.now_ns);
         pool
     }
 
@@ -130,35 +129,41 @@ impl Pool {
 
 impl Account {
     /// Brings the pool up to now, and takes back what nobody can have in force any more.
-    pub(super) fn settle(&mut self, terms: &Terms, now_ns: u64) {
+    pub(super) fn settle(&mut self, terms: &Terms) {
         let (share, capacity) = self.ungranted(terms);
-        self.pool.refill(&self.gcra, share, capacity, now_ns);
+        self.pool.refill(&self.gcra, share, capacity, terms.now_ns);
         for holder in &mut self.holders {
             let commitment = &mut holder.commitment;
-            if commitment.is_any() && commitment.expires_ns <= now_ns {
+            if commitment.is_any() && commitment.expires_ns <= terms.now_ns {
                 // Its tokens count as spent.
                 (commitment.confirmed, commitment.sent) = ((0, 0), None);
             }
         }
     }
 
-    /// `rho_0` and `c_0`.
-    fn ungranted(&self, terms: &Terms) -> (u64, u64) {
-        let whole = whole(&self.gcra, self.mode, terms);
-        self.holders.iter().fold(whole, |(share, capacity), holder| {
-            let most = holder.commitment.most(terms);
-            (share.saturating_sub(most.0), capacity.saturating_sub(most.1))
+    /// `sum rho_i` and `sum c_i`.
+    fn granted(&self) -> (u128, u128) {
+        self.holders.iter().fold((0, 0), |(share, capacity), holder| {
+            let most = holder.commitment.most();
+            (share + u128::from(most.0), capacity + u128::from(most.1))
         })
     }
 
+    /// `rho_0` and `c_0`: what is left, which is nothing while a lowered limit waits for its holders.
+    fn ungranted(&self, terms: &Terms) -> (u64, u64) {
+        let (whole, granted) = (whole(&self.gcra, self.mode, terms), self.granted());
+        let left = |whole: u64, granted: u128| u64::try_from(u128::from(whole).saturating_sub(granted)).unwrap_or(0);
+        (left(whole.0, granted.0), left(whole.1, granted.1))
+    }
+
     /// What is granted is told as parts of the limit, and stays what it is when the limit changes.
-    pub(super) fn follow_hard(&mut self, limit: &LimitNumbers, terms: &Terms, now_ns: u64) {
-        self.settle(terms, now_ns);
+    pub(super) fn follow_hard(&mut self, limit: &LimitNumbers, terms: &Terms) {
+        self.settle(terms);
         if !limit.spec.mode.is_hard() {
             // The debt goes with the account: the pool's missing units are what is owed.
             let missing = units(self.gcra.burst()) - self.pool.level;
             let owed = u128::try_from(missing).unwrap_or(0);
-            self.tat_ns = now_ns.saturating_add(limit.gcra.time_of(owed));
+            self.tat_ns = terms.now_ns.saturating_add(limit.gcra.time_of(owed));
             self.holders
                 .iter_mut()
                 .for_each(|holder| holder.commitment = Commitment::default());
@@ -181,18 +186,16 @@ impl Account {
         self.pool.level = self.pool.level.min(units(capacity));
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn book_hard(
         &mut self,
         entry: &Entry,
         used: u64,
         index: Option<usize>,
-        terms: &Terms,
-        now_ns: u64,
-        next_seq: &mut u64,
+        desk: &mut Desk<'_>,
         booked: &mut Booked,
     ) {
-        self.settle(terms, now_ns);
+        let terms = desk.terms;
+        self.settle(terms);
         if !entry.leased {
             if entry.refund {
                 let capacity = self.ungranted(terms).1;
@@ -206,25 +209,15 @@ impl Account {
         }
         booked.in_debt = self.pool.level < 0;
         if let Some(index) = index {
-            self.answer_hard(index, terms, now_ns, next_seq, &mut booked.offers);
+            self.answer_hard(index, desk);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn acknowledged_hard(
-        &mut self,
-        node: NodeId,
-        seq: u64,
-        returned: u64,
-        ended: bool,
-        terms: &Terms,
-        now_ns: u64,
-        next_seq: &mut u64,
-    ) -> Vec<Offer> {
-        self.settle(terms, now_ns);
-        let mut offers = Vec::new();
+    pub(super) fn acknowledged_hard(&mut self, node: NodeId, ack: &LeaseAck, linked_ns: u64, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
+        self.settle(terms);
         let Some(holder) = self.holders.iter_mut().find(|holder| holder.node == node) else {
-            return offers;
+            return;
         };
         let commitment = &mut holder.commitment;
         // A holder gives back at most what it held and what it was sent; a broken one must not make tokens.
@@ -232,20 +225,24 @@ impl Account {
             .confirmed
             .1
             .saturating_add(commitment.sent.map_or(0, |(_, _, capacity)| capacity));
-        let returned = returned.min(most);
+        let returned = ack.returned.min(most);
         if let Some((sent, share, capacity)) = commitment.sent
-            && sent == seq
+            && sent == ack.seq
         {
             commitment.sent = None;
-            commitment.confirmed_seq = seq;
-            commitment.confirmed = if ended { (0, 0) } else { (share, capacity) };
-        } else if seq == commitment.confirmed_seq && commitment.is_any() {
-            // Said again after a reconnect, or over. What is on its way stays so: it may still arrive.
-            if ended {
+            commitment.confirmed_seq = ack.seq;
+            commitment.confirmed = if ack.ended { (0, 0) } else { (share, capacity) };
+        } else if ack.seq == commitment.confirmed_seq && commitment.is_any() {
+            if ack.ended {
+                // What is on its way stays so: it may still arrive.
                 commitment.confirmed = (0, 0);
             }
+            if ack.declared && commitment.granted_ns < linked_ns {
+                // Said first on a new link: what was sent on the old one is void, and its tokens with it.
+                commitment.sent = None;
+            }
         } else {
-            return offers;
+            return;
         }
         let capacity = self.ungranted(terms).1;
         self.pool.level = self.pool.level.saturating_add(units(returned)).min(units(capacity));
@@ -253,13 +250,14 @@ impl Account {
             .filter(|i| self.holders[*i].commitment.hungry)
             .collect();
         for index in hungry {
-            self.answer_hard(index, terms, now_ns, next_seq, &mut offers);
+            self.answer_hard(index, desk);
         }
-        offers
     }
 
     /// Offers holder `index` its part as far as it is free, and asks others for what they hold beyond theirs.
-    fn answer_hard(&mut self, index: usize, terms: &Terms, now_ns: u64, next_seq: &mut u64, offers: &mut Vec<Offer>) {
+    fn answer_hard(&mut self, index: usize, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
+        let now_ns = terms.now_ns;
         if now_ns < terms.silent_until_ns {
             return;
         }
@@ -294,6 +292,7 @@ impl Account {
         } else {
             self.ungranted(terms)
         };
+        let granted = self.granted();
         let available = self.pool.available();
         let holder = &mut self.holders[index];
         let asked = holder.denied;
@@ -304,9 +303,14 @@ impl Account {
         }
         let (held_share, held_capacity) = commitment.confirmed;
         let near = |held: u64, target: u64| held.abs_diff(target) <= held / 16;
-        // Shrinking is left to those who ask for what this one has too much of: see below.
-        let share = held_share.max(held_share.saturating_add(free.0).min(target_share));
-        let capacity = held_capacity.max(held_capacity.saturating_add(free.1).min(target_capacity));
+        // Shrinking is left to those who ask for what this one has too much of (see below), unless the limit was lowered and
+        // more is granted than there is.
+        let next = |held: u64, free: u64, target: u64, over: bool| match over {
+            true => held.min(target),
+            false => held.max(held.saturating_add(free).min(target)),
+        };
+        let share = next(held_share, free.0, target_share, granted.0 > u128::from(whole.0));
+        let capacity = next(held_capacity, free.1, target_capacity, granted.1 > u128::from(whole.1));
         let first = !commitment.is_any();
         let tokens = if first || asked || capacity > held_capacity {
             available.min(capacity)
@@ -323,7 +327,7 @@ impl Account {
         commitment.hungry = (asked || first) && (share < target_share || capacity < target_capacity);
         let hungry = commitment.hungry;
         if worth_it {
-            offers.push(self.grant(index, share, capacity, tokens, terms, now_ns, next_seq));
+            self.grant(index, share, capacity, tokens, desk);
         }
         if hungry {
             for (other, share, capacity) in targets {
@@ -334,48 +338,26 @@ impl Account {
                     && commitment.sent.is_none()
                     && (too_much(held.0, share) || too_much(held.1, capacity))
                 {
-                    offers.push(self.grant(
-                        other,
-                        held.0.min(share),
-                        held.1.min(capacity),
-                        0,
-                        terms,
-                        now_ns,
-                        next_seq,
-                    ));
+                    self.grant(other, held.0.min(share), held.1.min(capacity), 0, desk);
                 }
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn grant(
-        &mut self,
-        index: usize,
-        share: u64,
-        capacity: u64,
-        tokens: u64,
-        terms: &Terms,
-        now_ns: u64,
-        next_seq: &mut u64,
-    ) -> Offer {
-        let seq = take_seq(next_seq);
+    fn grant(&mut self, index: usize, share: u64, capacity: u64, tokens: u64, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
         self.pool.level -= units(tokens);
         let holder = &mut self.holders[index];
+        let seq = desk.offer(holder.node, share, capacity, tokens);
         let commitment = &mut holder.commitment;
         commitment.sent = Some((seq, share, capacity));
-        commitment.granted_ns = now_ns;
+        if terms.switches.get().ignore_acknowledgements {
+            (commitment.confirmed, commitment.confirmed_seq, commitment.sent) = ((share, capacity), seq, None);
+        }
+        commitment.granted_ns = terms.now_ns;
         let stretched_ns = terms.ttl_ns.saturating_add(terms.ttl_ns.div_ceil(DRIFT_PARTS));
-        commitment.expires_ns = commitment.expires_ns.max(now_ns.saturating_add(stretched_ns));
-        let node = holder.node;
+        commitment.expires_ns = commitment.expires_ns.max(terms.now_ns.saturating_add(stretched_ns));
         let capacity_left = self.ungranted(terms).1;
         self.pool.level = self.pool.level.min(units(capacity_left));
-        Offer {
-            node,
-            seq,
-            share,
-            capacity,
-            tokens,
-        }
     }
 }

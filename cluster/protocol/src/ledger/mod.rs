@@ -20,7 +20,7 @@ pub(crate) use self::hard::{Commitment, Pool, floor_of};
 use self::plausible::Plausible;
 use crate::id::{Cell, NodeId};
 use crate::limits::{LimitNumbers, Mode};
-use crate::message::Entry;
+use crate::message::{Entry, LeaseAck};
 use crate::mutants::Switches;
 
 /// Holders of one account at most; reports of more are charged but get no lease.
@@ -34,6 +34,8 @@ pub(crate) const DRIFT_PARTS: u64 = 2000;
 /// What the owner must know beside the limit to answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
+    /// Now.
+    pub(crate) now_ns: u64,
     /// Time between reports.
     pub(crate) interval_ns: u64,
     /// How long a lease holds.
@@ -47,6 +49,16 @@ pub(crate) struct Terms {
     /// Hard limits: nothing is granted before, since an earlier life of this owner may have granted it.
     pub(crate) silent_until_ns: u64,
     pub(crate) switches: Switches,
+}
+
+/// Who reports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reporter {
+    pub(crate) node: NodeId,
+    /// How long its report before is ago, for what it may have spent meanwhile.
+    pub(crate) gap_ns: u64,
+    /// An account that its report opens first listens until then.
+    pub(crate) quiet_until_ns: u64,
 }
 
 /// What an owner offers one holder.
@@ -96,7 +108,6 @@ pub(crate) struct Account {
     quiet_until_ns: u64,
     /// Whose report opened it.
     opened_by: NodeId,
-    touched_ns: u64,
 }
 
 /// What became of a report's entry.
@@ -163,7 +174,6 @@ impl Ledger {
         limit: &LimitNumbers,
         terms: &Terms,
         quiet_until_ns: u64,
-        now_ns: u64,
     ) -> Option<&mut Account> {
         if !self.accounts.contains_key(&cell) {
             let opened = self.opened.entry(node).or_insert(0);
@@ -172,95 +182,78 @@ impl Ledger {
             }
             *opened += 1;
             self.accounts
-                .insert(cell, Account::open(node, limit, terms, quiet_until_ns, now_ns));
+                .insert(cell, Account::open(node, limit, terms, quiet_until_ns));
         }
         let account = self.accounts.get_mut(&cell)?;
-        account.follow(limit, terms, now_ns);
-        account.touched_ns = now_ns;
+        account.follow(limit, terms);
         Some(account)
     }
 
     /// Books one entry of a report, and answers it.
-    ///
-    /// `gap_ns`: how long the holder's previous report is ago, for what it may have spent meanwhile.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn book(
-        &mut self,
-        entry: &Entry,
-        node: NodeId,
-        limit: &LimitNumbers,
-        terms: &Terms,
-        gap_ns: u64,
-        quiet_until_ns: u64,
-        now_ns: u64,
-    ) -> Booked {
+    pub(crate) fn book(&mut self, entry: &Entry, reporter: &Reporter, limit: &LimitNumbers, terms: &Terms) -> Booked {
         let mut next_seq = self.next_seq;
-        let Some(account) = self.account(entry.cell, node, limit, terms, quiet_until_ns, now_ns) else {
+        let Some(account) = self.account(entry.cell, reporter.node, limit, terms, reporter.quiet_until_ns) else {
             return Booked {
                 dropped: entry.used,
                 ..Booked::default()
             };
         };
-        let booked = account.book(entry, node, terms, gap_ns, now_ns, &mut next_seq);
+        let mut desk = Desk {
+            terms,
+            next_seq: &mut next_seq,
+            offers: Vec::new(),
+        };
+        let mut booked = account.book(entry, reporter, &mut desk);
+        booked.offers = desk.offers;
         self.next_seq = next_seq;
         booked
     }
 
     /// A holder says what it did with a grant; others may be given what it set free.
-    pub(crate) fn acknowledged(
-        &mut self,
-        cell: Cell,
-        node: NodeId,
-        seq: u64,
-        returned: u64,
-        ended: bool,
-        terms: &Terms,
-        now_ns: u64,
-    ) -> Vec<Offer> {
-        let Some(account) = self.accounts.get_mut(&cell) else {
+    ///
+    /// `linked_ns`: since when the link exists that it came over.
+    pub(crate) fn acknowledged(&mut self, node: NodeId, ack: &LeaseAck, linked_ns: u64, terms: &Terms) -> Vec<Offer> {
+        let Some(account) = self.accounts.get_mut(&ack.cell) else {
             return Vec::new();
         };
+        let mut desk = Desk {
+            terms,
+            next_seq: &mut self.next_seq,
+            offers: Vec::new(),
+        };
         if account.mode.is_hard() {
-            account.acknowledged_hard(node, seq, returned, ended, terms, now_ns, &mut self.next_seq)
-        } else {
-            if ended && let Some(holder) = account.holder_mut(node) {
-                (holder.offered, holder.left) = (0, 0);
-            }
-            Vec::new()
+            account.acknowledged_hard(node, ack, linked_ns, &mut desk);
+        } else if ack.ended
+            && let Some(holder) = account.holder_mut(node)
+        {
+            (holder.offered, holder.left) = (0, 0);
         }
+        desk.offers
     }
 
     /// Whether overdraft of this cell left a debt that is not paid yet.
-    pub(crate) fn is_in_debt(&mut self, cell: Cell, terms: &Terms, now_ns: u64) -> bool {
+    pub(crate) fn is_in_debt(&mut self, cell: Cell, terms: &Terms) -> bool {
         self.accounts.get_mut(&cell).is_some_and(|account| {
             if account.mode.is_hard() {
-                account.settle(terms, now_ns);
+                account.settle(terms);
             }
-            account.debt(now_ns) > 0
+            account.debt(terms.now_ns) > 0
         })
     }
 
     /// Merges a debt that another owner hands over.
-    pub(crate) fn inherit(
-        &mut self,
-        cell: Cell,
-        node: NodeId,
-        units: u64,
-        limit: &LimitNumbers,
-        terms: &Terms,
-        now_ns: u64,
-    ) {
+    pub(crate) fn inherit(&mut self, cell: Cell, node: NodeId, units: u64, limit: &LimitNumbers, terms: &Terms) {
         if limit.spec.mode.is_hard() {
             // Hard limits have one owner for ever: nobody hands them over.
             return;
         }
-        if let Some(account) = self.account(cell, node, limit, terms, 0, now_ns) {
-            account.inherit(units, terms, now_ns);
+        if let Some(account) = self.account(cell, node, limit, terms, 0) {
+            account.inherit(units, terms);
         }
     }
 
     /// Closes accounts that say nothing: at most `budget` are looked at, from where the last sweep ended.
-    pub(crate) fn sweep(&mut self, budget: usize, terms: &Terms, now_ns: u64) {
+    pub(crate) fn sweep(&mut self, budget: usize, terms: &Terms) {
         let from = self.swept_to.map_or(Bound::Unbounded, Bound::Excluded);
         let mut over = Vec::new();
         let mut last = None;
@@ -268,7 +261,7 @@ impl Ledger {
         for (cell, account) in self.accounts.range_mut((from, Bound::Unbounded)).take(budget) {
             looked += 1;
             last = Some(*cell);
-            if account.is_over(terms, now_ns) {
+            if account.is_over(terms) {
                 over.push(*cell);
             }
         }
@@ -317,34 +310,34 @@ impl Ledger {
 }
 
 impl Account {
-    fn open(node: NodeId, limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64, now_ns: u64) -> Self {
+    fn open(node: NodeId, limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64) -> Self {
         Account {
             version: limit.spec.version,
             gcra: limit.gcra,
             mode: limit.spec.mode,
             tat_ns: 0,
             contended: false,
-            pool: Pool::open(&limit.gcra, limit.spec.mode, terms, now_ns),
+            pool: Pool::open(&limit.gcra, limit.spec.mode, terms),
             holders: Vec::new(),
             quiet_until_ns,
             opened_by: node,
-            touched_ns: now_ns,
         }
     }
 
     /// Follows a change of the limit: the debt keeps its share of the burst; what is granted of a hard limit stays granted.
-    fn follow(&mut self, limit: &LimitNumbers, terms: &Terms, now_ns: u64) {
+    fn follow(&mut self, limit: &LimitNumbers, terms: &Terms) {
         if self.version == limit.spec.version && self.gcra == limit.gcra && self.mode == limit.spec.mode {
             return;
         }
         if self.mode.is_hard() {
-            self.follow_hard(limit, terms, now_ns);
+            self.follow_hard(limit, terms);
         } else {
             // In units: those were used, whatever they are worth now.
+            let now_ns = terms.now_ns;
             let owed = self.gcra_units(self.tat_ns.saturating_sub(now_ns));
             self.tat_ns = now_ns.saturating_add(limit.gcra.time_of(owed << LEVEL_BITS));
             if limit.spec.mode.is_hard() {
-                self.pool = Pool::open(&limit.gcra, limit.spec.mode, terms, now_ns);
+                self.pool = Pool::open(&limit.gcra, limit.spec.mode, terms);
                 self.pool
                     .charge(u64::try_from(owed).unwrap_or(u64::MAX), i128::MAX >> 1);
             }
@@ -368,21 +361,14 @@ impl Account {
         self.holders.iter_mut().find(|holder| holder.node == node)
     }
 
-    fn book(
-        &mut self,
-        entry: &Entry,
-        node: NodeId,
-        terms: &Terms,
-        gap_ns: u64,
-        now_ns: u64,
-        next_seq: &mut u64,
-    ) -> Booked {
+    fn book(&mut self, entry: &Entry, reporter: &Reporter, desk: &mut Desk<'_>) -> Booked {
+        let (node, now_ns) = (reporter.node, desk.terms.now_ns);
         let mut booked = Booked::default();
         let seen = self.holders.len() as u64 + 1;
         let index = match self.holders.iter().position(|holder| holder.node == node) {
             Some(index) => Some(index),
             None if self.holders.len() < MAX_HOLDERS => {
-                self.holders.push(Holder::new(node, &self.gcra, gap_ns, now_ns));
+                self.holders.push(Holder::new(reporter, &self.gcra, now_ns));
                 Some(self.holders.len() - 1)
             }
             None => None,
@@ -404,9 +390,9 @@ impl Account {
         }
         booked.applied = used;
         if self.mode.is_hard() {
-            self.book_hard(entry, used, index, terms, now_ns, next_seq, &mut booked);
+            self.book_hard(entry, used, index, desk, &mut booked);
         } else {
-            self.book_soft(entry, used, index, seen, terms, now_ns, next_seq, &mut booked);
+            self.book_soft(entry, used, index, seen, desk);
         }
         booked
     }
@@ -424,10 +410,11 @@ impl Account {
         }
     }
 
-    fn is_over(&mut self, terms: &Terms, now_ns: u64) -> bool {
+    fn is_over(&mut self, terms: &Terms) -> bool {
+        let now_ns = terms.now_ns;
         let idle = |holder: &Holder| now_ns.saturating_sub(holder.heard_ns) >= HOLDER_IDLE_NS;
         if self.mode.is_hard() {
-            self.settle(terms, now_ns);
+            self.settle(terms);
             self.holders
                 .retain(|holder| !idle(holder) || holder.commitment.is_any());
             self.holders.is_empty() && self.pool.is_full(&self.gcra, self.mode, terms)
@@ -441,11 +428,11 @@ impl Account {
 }
 
 impl Holder {
-    fn new(node: NodeId, gcra: &Gcra, gap_ns: u64, now_ns: u64) -> Self {
+    fn new(reporter: &Reporter, gcra: &Gcra, now_ns: u64) -> Self {
         Holder {
-            node,
+            node: reporter.node,
             demand: Demand::default(),
-            plausible: Plausible::new(gcra, gap_ns, now_ns),
+            plausible: Plausible::new(gcra, reporter.gap_ns, now_ns),
             heard_ns: now_ns,
             denied: false,
             largest: 0,
@@ -458,8 +445,24 @@ impl Holder {
     }
 }
 
-fn take_seq(next_seq: &mut u64) -> u64 {
-    let seq = *next_seq;
-    *next_seq += 1;
-    seq
+/// Where offers are made out while one report or acknowledgement is dealt with.
+struct Desk<'a> {
+    terms: &'a Terms,
+    next_seq: &'a mut u64,
+    offers: Vec<Offer>,
+}
+
+impl Desk<'_> {
+    fn offer(&mut self, node: NodeId, share: u64, capacity: u64, tokens: u64) -> u64 {
+        let seq = *self.next_seq;
+        *self.next_seq += 1;
+        self.offers.push(Offer {
+            node,
+            seq,
+            share,
+            capacity,
+            tokens,
+        });
+        seq
+    }
 }

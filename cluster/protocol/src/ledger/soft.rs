@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
-use super::{Account, Booked, Demand, Holder, Offer, Terms, shares, take_seq};
+use super::{Account, Demand, Desk, Holder, Terms, shares};
 use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
@@ -13,41 +13,45 @@ const REPAY_NS: u64 = 500_000_000;
 const LEAST_POOL: u64 = 20;
 
 impl Account {
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn book_soft(
-        &mut self,
-        entry: &Entry,
-        used: u64,
-        index: Option<usize>,
-        seen: u64,
-        terms: &Terms,
-        now_ns: u64,
-        next_seq: &mut u64,
-        booked: &mut Booked,
-    ) {
-        let time_ns = self.gcra.time_of(u128::from(used) << LEVEL_BITS);
+    pub(super) fn book_soft(&mut self, entry: &Entry, used: u64, index: Option<usize>, seen: u64, desk: &mut Desk<'_>) {
+        let now_ns = desk.terms.now_ns;
+        let time_ns = self.group(desk.terms).time_of(u128::from(used) << LEVEL_BITS);
         if entry.refund {
             self.tat_ns = self.tat_ns.saturating_sub(time_ns);
         } else {
             let start_ns = self.tat_ns.max(now_ns);
             self.tat_ns = start_ns
                 .saturating_add(time_ns)
-                .min(self.latest(seen, terms, now_ns).max(start_ns));
+                .min(self.latest(seen, desk.terms).max(start_ns));
         }
         if let Some(index) = index {
-            self.answer_soft(index, terms, now_ns, next_seq, &mut booked.offers);
+            self.answer_soft(index, desk);
         }
+    }
+
+    /// What this owner's side of a partition may spend of the limit: all of it, but under the policy `share`.
+    fn group(&self, terms: &Terms) -> Gcra {
+        if terms.pool >= WHOLE_SHARE {
+            return self.gcra;
+        }
+        let burst = (u128::from(self.gcra.burst()) * u128::from(terms.pool)) >> 32;
+        self.gcra
+            .part(terms.pool, u64::try_from(burst).unwrap_or(u64::MAX).max(1))
     }
 
     /// The clamp on a debt: a burst for each node seen, never more than the configured number of bursts.
-    fn latest(&self, seen: u64, terms: &Terms, now_ns: u64) -> u64 {
+    fn latest(&self, seen: u64, terms: &Terms) -> u64 {
         let bursts = 1 + seen.min(terms.debt_bursts);
-        now_ns.saturating_add(self.gcra.tolerance_ns().saturating_mul(bursts))
+        terms
+            .now_ns
+            .saturating_add(self.gcra.tolerance_ns().saturating_mul(bursts))
     }
 
-    pub(super) fn inherit(&mut self, units: u64, terms: &Terms, now_ns: u64) {
-        let until_ns = now_ns.saturating_add(self.gcra.time_of(u128::from(units) << LEVEL_BITS));
-        self.tat_ns = self.tat_ns.max(until_ns.min(self.latest(u64::MAX, terms, now_ns)));
+    pub(super) fn inherit(&mut self, units: u64, terms: &Terms) {
+        let until_ns = terms
+            .now_ns
+            .saturating_add(self.gcra.time_of(u128::from(units) << LEVEL_BITS));
+        self.tat_ns = self.tat_ns.max(until_ns.min(self.latest(u64::MAX, terms)));
     }
 
     /// Units owed until the bucket is full, rounded up.
@@ -71,11 +75,14 @@ impl Account {
         (whole(unheard), whole(left))
     }
 
-    fn answer_soft(&mut self, index: usize, terms: &Terms, now_ns: u64, next_seq: &mut u64, offers: &mut Vec<Offer>) {
+    fn answer_soft(&mut self, index: usize, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
+        let now_ns = terms.now_ns;
         if now_ns < self.quiet_until_ns {
             return;
         }
-        let tolerance_ns = self.gcra.tolerance_ns();
+        let group = self.group(terms);
+        let tolerance_ns = group.tolerance_ns();
         let backlog_ns = self.tat_ns.saturating_sub(now_ns);
         let weights: Vec<u64> = self
             .holders
@@ -83,15 +90,15 @@ impl Account {
             .map(|holder| holder.demand.settled(terms.interval_ns, now_ns))
             .collect();
         let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-        let rate = u128::from(Demand::of_rate(self.gcra.interval_q40())) * u128::from(terms.pool) >> 32;
+        let rate = (u128::from(Demand::of_rate(self.gcra.interval_q40())) * u128::from(terms.pool)) >> 32;
         let (unheard, left) = self.outstanding(now_ns);
-        let unheard_ns = self.gcra.time_of(u128::from(unheard) << LEVEL_BITS);
+        let unheard_ns = group.time_of(u128::from(unheard) << LEVEL_BITS);
         // Half a burst gone, or seven tenths of the rate asked for; and it is over only at a quarter and six tenths, so that
         // a key does not swing between shares and all of it.
         let (backlog_parts, demand_parts) = if self.contended { (4, 6) } else { (2, 7) };
         let contended =
             backlog_ns.saturating_add(unheard_ns) > tolerance_ns / backlog_parts || total * 10 > rate * demand_parts;
-        let level = ((self.gcra.level(backlog_ns) >> LEVEL_BITS) as u64)
+        let level = ((group.level(backlog_ns) >> LEVEL_BITS) as u64)
             .saturating_sub(unheard)
             .saturating_sub(left);
         let became = contended && !self.contended;
@@ -100,14 +107,8 @@ impl Account {
             // A quiet key costs no message. One that was cut short by its cold rate or an old share gets all there is.
             let holder = &mut self.holders[index];
             if holder.denied {
-                holder.offer(terms.pool, self.gcra.burst(), level, now_ns);
-                offers.push(Offer {
-                    node: holder.node,
-                    seq: take_seq(next_seq),
-                    share: terms.pool,
-                    capacity: self.gcra.burst(),
-                    tokens: level,
-                });
+                holder.offer(terms.pool, group.burst(), level, now_ns);
+                desk.offer(holder.node, terms.pool, group.burst(), level);
             }
             return;
         }
@@ -127,20 +128,14 @@ impl Account {
                 .checked_div(total)
                 .unwrap_or(0) as u64;
             let refill = (self.gcra.refilled(terms.interval_ns, share) >> LEVEL_BITS) as u64;
-            let capacity = holder.largest.max(1).max(refill).max(of_level).min(self.gcra.burst());
+            let capacity = holder.largest.max(1).max(refill).max(of_level).min(group.burst());
             // The same again, soon after, says nothing new.
             let same = share.abs_diff(holder.offered) <= holder.offered / 64;
             if same && !holder.denied && now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
                 continue;
             }
-            holder.offer(share.min(WHOLE_SHARE), capacity, of_level, now_ns);
-            offers.push(Offer {
-                node: holder.node,
-                seq: take_seq(next_seq),
-                share,
-                capacity,
-                tokens: of_level,
-            });
+            holder.offer(share, capacity, of_level, now_ns);
+            desk.offer(holder.node, share, capacity, of_level);
         }
     }
 }

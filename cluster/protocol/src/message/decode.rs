@@ -181,11 +181,16 @@ fn grant(reader: &mut Reader<'_>) -> Result<Grant, WireError> {
 }
 
 fn lease_ack(reader: &mut Reader<'_>) -> Result<LeaseAck, WireError> {
+    let (cell, seq, returned) = (cell(reader)?, reader.number()?, reader.number()?);
+    let [flags @ 0..=3] = reader.bytes(1)? else {
+        return Err(WireError::Value("acknowledgement"));
+    };
     Ok(LeaseAck {
-        cell: cell(reader)?,
-        seq: reader.number()?,
-        returned: reader.number()?,
-        ended: boolean(reader, "ended")?,
+        cell,
+        seq,
+        returned,
+        ended: flags & 1 != 0,
+        declared: flags & 2 != 0,
     })
 }
 

@@ -95,7 +95,7 @@ impl Message {
                     put_cell(out, &ack.cell);
                     put_number(out, ack.seq);
                     put_number(out, ack.returned);
-                    out.push(u8::from(ack.ended));
+                    out.push(u8::from(ack.ended) | u8::from(ack.declared) << 1);
                 }
             }
             Message::Heartbeat(heartbeat) => {

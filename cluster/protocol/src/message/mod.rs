@@ -171,6 +171,8 @@ pub struct LeaseAck {
     pub returned: u64,
     /// The lease is over.
     pub ended: bool,
+    /// Said first on a new link: what was sent on an older link and is not acknowledged is void.
+    pub declared: bool,
 }
 
 /// The sender lives, and whom it hears.

@@ -101,16 +101,19 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), cells()).prop_map(|(seq, held)| Message::ReportAck(ReportAck { seq, held })),
         (any::<u64>(), prop::collection::vec(grant(), 0..20))
             .prop_map(|(after, grants)| Message::Lease(LeaseOffer { after, grants })),
-        prop::collection::vec((cell(), any::<[u64; 2]>(), any::<bool>()), 0..20).prop_map(|acks| Message::LeaseAck(
-            acks.into_iter()
-                .map(|(cell, n, ended)| LeaseAck {
-                    cell,
-                    seq: n[0],
-                    returned: n[1],
-                    ended
-                })
-                .collect()
-        )),
+        prop::collection::vec((cell(), any::<[u64; 2]>(), any::<[bool; 2]>()), 0..20).prop_map(|acks| {
+            Message::LeaseAck(
+                acks.into_iter()
+                    .map(|(cell, n, flags)| LeaseAck {
+                        cell,
+                        seq: n[0],
+                        returned: n[1],
+                        ended: flags[0],
+                        declared: flags[1],
+                    })
+                    .collect(),
+            )
+        }),
         (
             any::<u64>(),
             prop::option::of(prop::collection::vec(any::<u64>().prop_map(NodeId), 0..20))

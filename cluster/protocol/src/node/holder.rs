@@ -87,6 +87,7 @@ impl Node {
                 seq: grant.seq,
                 returned: grant.tokens.saturating_add(left),
                 ended: true,
+                declared: false,
             });
         };
         let share = if hard {
@@ -115,6 +116,7 @@ impl Node {
             seq: grant.seq,
             returned: outcome.returned,
             ended: !outcome.given,
+            declared: false,
         })
     }
 
@@ -155,6 +157,7 @@ impl Node {
                 seq: held.seq,
                 returned: if held.hard { returned } else { 0 },
                 ended: true,
+                declared: false,
             };
             if held.owner == self.me {
                 let me = self.me;
@@ -339,7 +342,12 @@ fn units_in(gcra: &Gcra, ns: u64) -> u64 {
 fn queue_ack(peer: &mut super::peer::Peer, ack: LeaseAck, cap: usize) {
     if let Some(waiting) = peer.lease_acks.get_mut(&ack.cell) {
         let returned = waiting.returned.saturating_add(ack.returned);
-        *waiting = LeaseAck { returned, ..ack };
+        let declared = waiting.declared || ack.declared;
+        *waiting = LeaseAck {
+            returned,
+            declared,
+            ..ack
+        };
     } else if peer.lease_acks.len() < cap {
         peer.lease_acks.insert(ack.cell, ack);
     }

@@ -87,7 +87,7 @@ impl Node {
         let terms = self.terms();
         for (cell, units) in handover {
             if let Some(limit) = self.limits.get(cell.limit) {
-                self.ledger.inherit(cell, self.me, units, limit, &terms, self.now_ns);
+                self.ledger.inherit(cell, self.me, units, limit, &terms);
             }
         }
     }
@@ -216,6 +216,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        peer.linked_ns = self.now_ns;
         let older = peer.link.replace(link).filter(|older| *older != link);
         // In another life of this node the peer applied other batches.
         let applied = if hello.applied_of == self.incarnation || self.config.switches.get().skip_incarnation {
@@ -252,6 +253,7 @@ impl Node {
                     seq: held.seq,
                     returned: 0,
                     ended: false,
+                    declared: true,
                 };
                 peer.lease_acks.insert(cell, ack);
             }

@@ -185,7 +185,7 @@ impl Node {
             self.give_back_idle(store);
             let budget = self.ledger.len() / 100 + 64;
             let terms = self.terms();
-            self.ledger.sweep(budget, &terms, self.now_ns);
+            self.ledger.sweep(budget, &terms);
         }
         self.hand_over();
         self.finish_leaving();
@@ -359,6 +359,7 @@ impl Node {
             self.started_ns + ttl_ns + ttl_ns.div_ceil(crate::ledger::DRIFT_PARTS)
         };
         Terms {
+            now_ns: self.now_ns,
             interval_ns: self.config.interval_ns,
             ttl_ns: self.config.ttl_ns,
             pool,

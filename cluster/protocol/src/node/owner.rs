@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::Node;
 use super::peer::MAX_HANDOVER;
 use crate::id::{Cell, NodeId};
-use crate::ledger::Offer;
+use crate::ledger::{Offer, Reporter};
 use crate::limits::Mode;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::partition;
@@ -38,7 +38,12 @@ impl Node {
         store: &mut S,
     ) -> Batch {
         let terms = self.terms();
-        let now_ns = self.now_ns;
+        let listening = self.now_ns < self.quiet_until_ns;
+        let reporter = Reporter {
+            node: id,
+            gap_ns,
+            quiet_until_ns: if listening { self.quiet_until_ns } else { 0 },
+        };
         let mut batch = Batch::default();
         for entry in entries {
             let Some(limit) = self.limits.get(entry.cell.limit).copied() else {
@@ -51,14 +56,7 @@ impl Node {
                 self.count.unknown_units = self.count.unknown_units.saturating_add(entry.used);
                 continue;
             }
-            let quiet_until_ns = if now_ns >= self.quiet_until_ns {
-                0
-            } else {
-                self.quiet_until_ns
-            };
-            let booked = self
-                .ledger
-                .book(entry, id, &limit, &terms, gap_ns, quiet_until_ns, now_ns);
+            let booked = self.ledger.book(entry, &reporter, &limit, &terms);
             self.count.booked_units = self.count.booked_units.saturating_add(booked.applied);
             self.count.clamped_units = self.count.clamped_units.saturating_add(booked.cut);
             self.count.no_room_units = self.count.no_room_units.saturating_add(booked.dropped);
@@ -82,9 +80,8 @@ impl Node {
 
     pub(super) fn receive_lease_ack<S: Store>(&mut self, id: NodeId, ack: &LeaseAck, store: &mut S) {
         let terms = self.terms();
-        let offers = self
-            .ledger
-            .acknowledged(ack.cell, id, ack.seq, ack.returned, ack.ended, &terms, self.now_ns);
+        let linked_ns = self.peers.get(&id).map_or(0, |peer| peer.linked_ns);
+        let offers = self.ledger.acknowledged(id, ack, linked_ns, &terms);
         self.offer_all(ack.cell, None, offers, store);
     }
 
@@ -112,11 +109,7 @@ impl Node {
             if offer.node == self.me {
                 if let Some(ack) = self.take_own_grant(&grant, store) {
                     let terms = self.terms();
-                    let (me, now_ns) = (self.me, self.now_ns);
-                    let more = self
-                        .ledger
-                        .acknowledged(cell, me, ack.seq, ack.returned, ack.ended, &terms, now_ns);
-                    waiting.extend(more);
+                    waiting.extend(self.ledger.acknowledged(self.me, &ack, 0, &terms));
                 }
                 continue;
             }

@@ -19,6 +19,7 @@ pub(super) const MAX_HANDOVER: usize = 4096;
 pub(super) struct Peer {
     pub(super) life: Option<Incarnation>,
     pub(super) link: Option<LinkId>,
+    pub(super) linked_ns: u64,
     pub(super) down_since_ns: u64,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,

@@ -155,7 +155,7 @@ impl Node {
                 limit: handover.limit,
                 key: *key,
             };
-            self.ledger.inherit(cell, id, *units, &limit, &terms, self.now_ns);
+            self.ledger.inherit(cell, id, *units, &limit, &terms);
         }
     }
 

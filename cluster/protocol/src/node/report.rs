@@ -169,7 +169,7 @@ impl Node {
         let terms = self.terms();
         for (owner, cell) in self.held_back.keys() {
             if *owner == self.me {
-                if !self.ledger.is_in_debt(*cell, &terms, self.now_ns) {
+                if !self.ledger.is_in_debt(*cell, &terms) {
                     free.push(*cell);
                 }
             } else if let Some(peer) = self.peers.get_mut(owner).filter(|peer| is_ready(peer, &self.links)) {

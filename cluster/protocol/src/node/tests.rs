@@ -59,16 +59,19 @@ struct Place {
     alive: bool,
 }
 
+type Bytes = (LinkId, Stream, Vec<u8>);
+
 /// Nodes, and links of one delay between all of them.
 struct Net {
     now_ns: u64,
     places: Vec<Place>,
-    /// (from, to) is cut.
-    cut: BTreeMap<(usize, usize), bool>,
+    /// (from, to) is cut: what goes that way waits, as it does in an ordered stream, until it is mended or the link dies.
+    cut: BTreeMap<(usize, usize), Vec<Bytes>>,
     /// Link to its two ends.
     links: BTreeMap<LinkId, (usize, usize)>,
     next_link: u64,
-    flying: BTreeMap<(u64, u64), (LinkId, usize, Stream, Vec<u8>)>,
+    /// By arrival: where to, and what.
+    flying: BTreeMap<(u64, u64), (usize, Bytes)>,
     sent: u64,
     delay_ns: u64,
     events: Vec<(usize, Event)>,
@@ -146,7 +149,7 @@ impl Net {
             for place in [a, b] {
                 self.places[place].node.handle_link_down(link, self.now_ns);
             }
-            self.flying.retain(|_, (of, ..)| *of != link);
+            self.flying.retain(|_, (_, (of, ..))| *of != link);
         }
     }
 
@@ -158,6 +161,20 @@ impl Net {
             .map(|(id, _)| *id)
             .collect();
         links.into_iter().for_each(|link| self.drop_link(link));
+    }
+
+    fn cut_way(&mut self, from: usize, to: usize) {
+        self.cut.entry((from, to)).or_default();
+    }
+
+    fn mend(&mut self) {
+        for ((_, to), waiting) in core::mem::take(&mut self.cut) {
+            for (link, stream, bytes) in waiting.into_iter().filter(|(link, ..)| self.links.contains_key(link)) {
+                self.sent += 1;
+                let at = (self.now_ns + self.delay_ns).max(self.flying.last_key_value().map_or(0, |(at, _)| at.0));
+                self.flying.insert((at, self.sent), (to, (link, stream, bytes)));
+            }
+        }
     }
 
     /// Asks node `i` for one unit.
@@ -197,7 +214,7 @@ impl Net {
             && *at <= now_ns
         {
             let place = (*at, *seq);
-            let (link, to, stream, bytes) = self.flying.remove(&place).expect("the first");
+            let (to, (link, stream, bytes)) = self.flying.remove(&place).expect("the first");
             let Place { node, store, alive, .. } = &mut self.places[to];
             if *alive {
                 // Cut in the middle, as a network may.
@@ -222,9 +239,12 @@ impl Net {
                 };
                 let to = if *a == i { *b } else { *a };
                 self.sent += 1;
-                if !self.cut.contains_key(&(i, to)) {
-                    self.flying
-                        .insert((now_ns + self.delay_ns, self.sent), (link, to, stream, bytes));
+                if let Some(waiting) = self.cut.get_mut(&(i, to)) {
+                    waiting.push((link, stream, bytes));
+                } else {
+                    // A delay that shrinks must not let bytes overtake.
+                    let at = (now_ns + self.delay_ns).max(self.flying.last_key_value().map_or(0, |(at, _)| at.0));
+                    self.flying.insert((at, self.sent), (to, (link, stream, bytes)));
                 }
             }
             while let Some(event) = node.poll_event() {
@@ -337,3 +357,6 @@ fn a_cold_start_on_all_nodes_stays_near_the_burst_and_the_rate_is_kept() {
         assert!((960..=1010).contains(&used), "{used} in second {second}");
     }
 }
+
+mod faults;
+mod hard;
