@@ -5,7 +5,7 @@
 
 /// Rules to leave out. All are in force by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub))]
 pub struct Mutants {
     /// A share grows before the others' shrinking is confirmed.
     pub grow_before_shrink: bool,

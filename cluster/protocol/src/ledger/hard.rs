@@ -142,7 +142,7 @@ impl Account {
     }
 
     /// `sum rho_i` and `sum c_i`.
-    fn granted(&self) -> (u128, u128) {
+    pub(super) fn granted(&self) -> (u128, u128) {
         self.holders.iter().fold((0, 0), |(share, capacity), holder| {
             let most = holder.commitment.most();
             (share + u128::from(most.0), capacity + u128::from(most.1))

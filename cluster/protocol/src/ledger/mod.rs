@@ -466,3 +466,6 @@ impl Desk<'_> {
         seq
     }
 }
+
+#[cfg(test)]
+mod tests;
