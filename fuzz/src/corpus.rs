@@ -110,6 +110,7 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
             declared: rng.bool(),
         })),
         5 => Message::Heartbeat(Heartbeat {
+            barred: rng.u8(..) < 20,
             members: number(rng),
             heard: rng.bool().then(|| many(rng, 10, |rng| NodeId(rng.u64(..)))),
         }),

@@ -323,6 +323,8 @@ pub(crate) struct Link {
     pub(crate) limits_told: u64,
     pub(crate) heard_told: Option<Vec<NodeId>>,
     pub(crate) heartbeat_due_ns: u64,
+    /// When a message was last understood on the control stream.
+    pub(crate) understood_ns: u64,
     /// Bytes arrive in pieces, and control messages of a peer that was refused mean nothing.
     pub(crate) refused: bool,
     /// Bytes of the report stream that came before the hello; at most [`MAX_EARLY`].
@@ -340,6 +342,7 @@ impl Link {
             limits_told: 0,
             heard_told: None,
             heartbeat_due_ns: now_ns,
+            understood_ns: now_ns,
             refused: false,
             early: Vec::new(),
         }

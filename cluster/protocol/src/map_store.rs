@@ -364,6 +364,16 @@ impl Store for MapStore {
 
     fn give_lease(&mut self, cell: Cell, lease: &Lease, now_ns: u64) -> GiveOutcome {
         let now = now_ns & MASK;
+        let newcomer = !lease.hard && self.rules.contains_key(&cell.limit) && self.cells.len() < self.cap;
+        if newcomer && !self.cells.contains_key(&cell) {
+            self.cells.insert(
+                cell,
+                Place {
+                    tat: now,
+                    ..Place::default()
+                },
+            );
+        }
         let Some(place) = self.cells.get_mut(&cell) else {
             return GiveOutcome {
                 given: false,

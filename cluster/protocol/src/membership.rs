@@ -256,25 +256,38 @@ impl Membership {
         1 + seen.filter(|member| self.in_view(member, now_ns)).count() as u64
     }
 
-    /// Nodes in view, and all that are known and did not say goodbye; both with this one.
+    /// Nodes that this one or a peer has heard of late, and all that are known and did not say goodbye; both with this one.
+    pub(crate) fn present(&self, now_ns: u64) -> (u64, u64) {
+        self.count_if(|member| {
+            member
+                .last_seen_ns
+                .is_some_and(|at| now_ns.saturating_sub(at) < SUSPECT_NS)
+        })
+    }
+
+    /// Nodes in view, and all that are known and did not say goodbye; both with this one, and as others told.
     pub(crate) fn counts(&self, now_ns: u64) -> (u64, u64) {
-        let known = self
-            .members
-            .values()
-            .filter(|m| !matches!(m.standing, Standing::Left | Standing::Unheard));
-        let (mut visible, mut all) = (1, 1);
+        let (visible, known) = self.count_if(|member| self.in_view(member, now_ns));
         // A node that links only to owners is told the count by them.
-        let mut told = 0;
-        for member in known {
-            all += 1;
-            if self.in_view(member, now_ns) {
-                visible += 1;
-            }
-            if matches!(member.standing, Standing::Alive | Standing::Suspect) {
-                told = told.max(member.members_told.min(self.cap as u64 + 1));
-            }
+        let heard = self.members.iter().filter(|(id, _)| self.hears(**id));
+        let told = heard
+            .map(|(_, member)| member.members_told.min(self.cap as u64 + 1))
+            .max()
+            .unwrap_or(0);
+        if self.is_barred(self.me, now_ns) {
+            // Nobody reckons with a process whose name another has: it must not take itself for the only one.
+            return (known.max(told), known.max(told));
         }
-        (visible.max(told), all.max(told))
+        (visible.max(told), known.max(told))
+    }
+
+    fn count_if(&self, visible_if: impl Fn(&Member) -> bool) -> (u64, u64) {
+        let known = || {
+            let gone = |member: &Member| matches!(member.standing, Standing::Left | Standing::Unheard);
+            self.members.values().filter(move |member| !gone(member))
+        };
+        let visible = known().filter(|member| visible_if(member)).count() as u64;
+        (1 + visible, 1 + known().count() as u64)
     }
 }
 

@@ -63,6 +63,9 @@ pub trait Store {
 
     /// Puts a lease into force, by [`rules::switch`](crate::rules::switch). From the tokens of a soft lease the units that
     /// are not drained yet are taken off first: the owner gave them without knowing of those.
+    ///
+    /// A soft lease of a key without a cell makes one if there is room, since a node that joins is told of contended keys
+    /// before it meets them. A hard one is not given: its tokens go back.
     fn give_lease(&mut self, cell: Cell, lease: &Lease, now_ns: u64) -> GiveOutcome;
 
     /// Ends the lease of a cell, by [`rules::end`](crate::rules::end); returns the whole units that go back.

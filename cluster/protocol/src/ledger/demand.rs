@@ -32,9 +32,11 @@ impl Demand {
         decay(self.weight, interval_ns / 2 + age_ns.saturating_sub(interval_ns))
     }
 
-    /// Units asked for in the last `ns` at the present rate, with 32 fraction bits.
-    pub(crate) fn spent_in(&self, ns: u64, now_ns: u64) -> u128 {
-        (u128::from(self.weight(now_ns)) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS)) << (32 - FRACTION_BITS)
+    /// Units asked for in `ns` at the rate of the last report, with 32 fraction bits.
+    pub(crate) fn spent_in(&self, ns: u64, interval_ns: u64) -> u128 {
+        // Not forgotten meanwhile: a report that is late says nothing about its sender.
+        let weight = decay(self.weight, interval_ns / 2);
+        (u128::from(weight) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS)) << (32 - FRACTION_BITS)
     }
 
     /// A rate of one unit in `interval_ns`, as a weight.

@@ -9,7 +9,7 @@ mod plausible;
 mod shares;
 mod soft;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Bound;
 
@@ -132,6 +132,8 @@ pub(crate) struct Ledger {
     opened: BTreeMap<NodeId, usize>,
     next_seq: u64,
     swept_to: Option<Cell>,
+    /// Soft accounts that are contended: what a newcomer is told. Never more than there are accounts.
+    contended: BTreeSet<Cell>,
 }
 
 impl Ledger {
@@ -142,6 +144,7 @@ impl Ledger {
             opened: BTreeMap::new(),
             next_seq: 1,
             swept_to: None,
+            contended: BTreeSet::new(),
         }
     }
 
@@ -205,7 +208,13 @@ impl Ledger {
         };
         let mut booked = account.book(entry, reporter, &mut desk);
         booked.offers = desk.offers;
+        let contended = account.contended && !account.mode.is_hard();
         self.next_seq = next_seq;
+        if contended {
+            self.contended.insert(entry.cell);
+        } else {
+            self.contended.remove(&entry.cell);
+        }
         booked
     }
 
@@ -271,7 +280,25 @@ impl Ledger {
         }
     }
 
+    /// What a node that joins is told: a share of each of the first `most` contended keys.
+    pub(crate) fn welcome(&mut self, node: NodeId, most: usize, terms: &Terms) -> Vec<(Cell, Offer)> {
+        let mut told = Vec::new();
+        for cell in self.contended.iter().take(most) {
+            if let Some(account) = self.accounts.get_mut(cell) {
+                let mut desk = Desk {
+                    terms,
+                    next_seq: &mut self.next_seq,
+                    offers: Vec::new(),
+                };
+                account.welcome_soft(node, &mut desk);
+                told.extend(desk.offers.into_iter().map(|offer| (*cell, offer)));
+            }
+        }
+        told
+    }
+
     fn remove(&mut self, cell: Cell) -> Option<Account> {
+        self.contended.remove(&cell);
         let account = self.accounts.remove(&cell)?;
         if let Some(opened) = self.opened.get_mut(&account.opened_by) {
             *opened -= 1;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
 use super::{Account, Demand, Desk, Holder, Terms, shares};
+use crate::id::NodeId;
 use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
@@ -61,14 +62,14 @@ impl Account {
 
     /// Units that holders may have spent since they last reported, and units that their leases have left: the books do not
     /// know of the first, and must not give the second away again.
-    fn outstanding(&self, now_ns: u64) -> (u64, u64) {
+    fn outstanding(&self, terms: &Terms) -> (u64, u64) {
         let (mut unheard, mut left) = (0u128, 0u128);
         for holder in self.holders.iter().filter(|holder| holder.offered > 0) {
-            let since_ns = now_ns.saturating_sub(holder.heard_ns);
+            let since_ns = terms.now_ns.saturating_sub(holder.heard_ns);
             unheard += self
                 .gcra
                 .refilled(since_ns, holder.offered)
-                .min(holder.demand.spent_in(since_ns, now_ns));
+                .min(holder.demand.spent_in(since_ns, terms.interval_ns));
             left += holder.left;
         }
         let whole = |level: u128| u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX);
@@ -91,7 +92,7 @@ impl Account {
             .collect();
         let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
         let rate = (u128::from(Demand::of_rate(self.gcra.interval_q40())) * u128::from(terms.pool)) >> 32;
-        let (unheard, left) = self.outstanding(now_ns);
+        let (unheard, left) = self.outstanding(terms);
         let unheard_ns = group.time_of(u128::from(unheard) << LEVEL_BITS);
         // Half a burst gone, or seven tenths of the rate asked for; and it is over only at a quarter and six tenths, so that
         // a key does not swing between shares and all of it.
@@ -118,25 +119,65 @@ impl Account {
             .saturating_sub(tolerance_ns)
             .min(REPAY_NS);
         let repaid = terms.pool - (u128::from(terms.pool) * u128::from(debt_ns) / u128::from(REPAY_NS)) as u64;
-        let shares = shares::divide(repaid.max(terms.pool / LEAST_POOL), &weights);
-        for (i, (holder, share)) in self.holders.iter_mut().zip(shares).enumerate() {
-            // The others are told at once when it begins, since they may spend a burst each until their next report.
-            if i != index && !became {
-                continue;
+        let pool = repaid.max(terms.pool / LEAST_POOL);
+        let shares = shares::divide(pool, &weights);
+        let of_level: Vec<u64> = weights
+            .iter()
+            .map(|weight| {
+                (u128::from(level) * u128::from(*weight))
+                    .checked_div(total)
+                    .unwrap_or(0) as u64
+            })
+            .collect();
+        if became {
+            // All are told at once when it begins, since they may spend a burst each until their next report.
+            for (i, share) in shares.iter().enumerate() {
+                self.offer_soft(i, *share, of_level[i], &group, desk);
             }
-            let of_level = (u128::from(level) * u128::from(weights[i]))
-                .checked_div(total)
-                .unwrap_or(0) as u64;
-            let refill = (self.gcra.refilled(terms.interval_ns, share) >> LEVEL_BITS) as u64;
-            let capacity = holder.largest.max(1).max(refill).max(of_level).min(group.burst());
-            // The same again, soon after, says nothing new.
-            let same = share.abs_diff(holder.offered) <= holder.offered / 64;
-            if same && !holder.denied && now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
-                continue;
-            }
-            holder.offer(share, capacity, of_level, now_ns);
-            desk.offer(holder.node, share, capacity, of_level);
+            return;
         }
+        // What is offered adds up to no more than there is, however late the reports are: a holder grows into what others
+        // were told to leave.
+        let others = |account: &Account| {
+            let holders = account.holders.iter().enumerate().filter(|(i, _)| *i != index);
+            holders
+                .map(|(_, holder)| holder.in_force(terms))
+                .fold(0, u64::saturating_add)
+        };
+        if shares[index].saturating_add(others(self)) > pool {
+            for (i, share) in shares.iter().enumerate() {
+                let held = self.holders[i].in_force(terms);
+                if i != index && held > share.saturating_add(share / 16) {
+                    self.offer_soft(i, *share, 0, &group, desk);
+                }
+            }
+        }
+        let least = shares[index].min(terms.pool / LEAST_POOL / self.holders.len() as u64);
+        let share = shares[index].min(pool.saturating_sub(others(self))).max(least);
+        self.offer_soft(index, share, of_level[index], &group, desk);
+    }
+
+    fn offer_soft(&mut self, index: usize, share: u64, tokens: u64, group: &Gcra, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
+        let refill = (self.gcra.refilled(terms.interval_ns, share) >> LEVEL_BITS) as u64;
+        let holder = &mut self.holders[index];
+        let capacity = holder.largest.max(1).max(refill).max(tokens).min(group.burst());
+        // The same again, soon after, says nothing new.
+        let same = share.abs_diff(holder.offered) <= holder.offered / 64;
+        if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
+            return;
+        }
+        holder.offer(share, capacity, tokens, terms.now_ns);
+        desk.offer(holder.node, share, capacity, tokens);
+    }
+
+    /// What a node that has not used the key yet is told when it joins: a share to begin with and no tokens, so that it does
+    /// not begin with a burst of its own on a key that is contended.
+    pub(super) fn welcome_soft(&mut self, node: NodeId, desk: &mut Desk<'_>) {
+        let terms = desk.terms;
+        let equal = terms.pool / (self.holders.len() as u64 + 1);
+        let refill = (self.gcra.refilled(terms.interval_ns, equal) >> LEVEL_BITS) as u64;
+        desk.offer(node, equal, refill.max(1), 0);
     }
 }
 
@@ -150,6 +191,12 @@ impl Holder {
                 .saturating_sub(u128::from(used) << LEVEL_BITS)
                 .min(most);
         }
+    }
+
+    /// The share that it may have in force.
+    fn in_force(&self, terms: &Terms) -> u64 {
+        let over = terms.now_ns.saturating_sub(self.offered_ns) >= terms.ttl_ns;
+        if over { 0 } else { self.offered }
     }
 
     fn offer(&mut self, share: u64, capacity: u64, tokens: u64, now_ns: u64) {

@@ -37,14 +37,15 @@ impl Message {
                 grants: list(&mut reader, CELL + 6, grant)?,
             }),
             kind::LEASE_ACK => Message::LeaseAck(list(&mut reader, CELL + 3, lease_ack)?),
-            kind::HEARTBEAT => Message::Heartbeat(Heartbeat {
-                members: reader.number()?,
-                heard: if boolean(&mut reader, "heard")? {
-                    Some(list(&mut reader, 8, |reader| reader.fixed().map(NodeId))?)
-                } else {
-                    None
-                },
-            }),
+            kind::HEARTBEAT => {
+                let members = reader.number()?;
+                let [heard, barred] = flags(&mut reader, "heartbeat")?;
+                let heard = match heard {
+                    true => Some(list(&mut reader, 8, |reader| reader.fixed().map(NodeId))?),
+                    false => None,
+                };
+                Message::Heartbeat(Heartbeat { members, barred, heard })
+            }
             kind::LIMITS => Message::Limits(list(&mut reader, 16, spec)?),
             kind::GOODBYE => Message::Goodbye,
             kind::HANDOVER => Message::Handover(Handover {
@@ -76,6 +77,14 @@ fn list<'a, T>(
         items.push(item(reader)?);
     }
     Ok(items)
+}
+
+/// Two flags in a byte.
+fn flags(reader: &mut Reader<'_>, field: &'static str) -> Result<[bool; 2], WireError> {
+    match reader.bytes(1)? {
+        [byte @ 0..=3] => Ok([byte & 1 != 0, byte & 2 != 0]),
+        _ => Err(WireError::Value(field)),
+    }
 }
 
 fn boolean(reader: &mut Reader<'_>, field: &'static str) -> Result<bool, WireError> {
@@ -182,15 +191,13 @@ fn grant(reader: &mut Reader<'_>) -> Result<Grant, WireError> {
 
 fn lease_ack(reader: &mut Reader<'_>) -> Result<LeaseAck, WireError> {
     let (cell, seq, returned) = (cell(reader)?, reader.number()?, reader.number()?);
-    let [flags @ 0..=3] = reader.bytes(1)? else {
-        return Err(WireError::Value("acknowledgement"));
-    };
+    let [ended, declared] = flags(reader, "acknowledgement")?;
     Ok(LeaseAck {
         cell,
         seq,
         returned,
-        ended: flags & 1 != 0,
-        declared: flags & 2 != 0,
+        ended,
+        declared,
     })
 }
 

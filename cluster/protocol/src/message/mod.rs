@@ -180,6 +180,8 @@ pub struct LeaseAck {
 pub struct Heartbeat {
     /// Nodes alive that the sender knows of, itself included.
     pub members: u64,
+    /// The receiver's name is used by two processes: it must own nothing for a while.
+    pub barred: bool,
     /// The nodes it is linked to and hears, if that changed since the last heartbeat on this link.
     pub heard: Option<Vec<NodeId>>,
 }
@@ -222,6 +224,8 @@ pub enum Refusal {
     Full,
     /// The receiver leaves.
     Leaving,
+    /// Nothing was understood on the link for too long.
+    Silent,
     /// A reason this version does not know.
     Other(u64),
 }
@@ -239,6 +243,7 @@ impl Refusal {
             Refusal::Duplicate => 6,
             Refusal::Full => 7,
             Refusal::Leaving => 8,
+            Refusal::Silent => 9,
             Refusal::Other(code) => code,
         }
     }
@@ -253,6 +258,7 @@ impl Refusal {
             6 => Refusal::Duplicate,
             7 => Refusal::Full,
             8 => Refusal::Leaving,
+            9 => Refusal::Silent,
             code => Refusal::Other(code),
         }
     }

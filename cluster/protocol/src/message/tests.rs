@@ -115,10 +115,10 @@ fn message() -> impl Strategy<Value = Message> {
             )
         }),
         (
-            any::<u64>(),
+            any::<(u64, bool)>(),
             prop::option::of(prop::collection::vec(any::<u64>().prop_map(NodeId), 0..20))
         )
-            .prop_map(|(members, heard)| Message::Heartbeat(Heartbeat { members, heard })),
+            .prop_map(|((members, barred), heard)| Message::Heartbeat(Heartbeat { members, barred, heard })),
         prop::collection::vec(spec(), 0..10).prop_map(Message::Limits),
         Just(Message::Goodbye),
         (

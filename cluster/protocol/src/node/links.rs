@@ -8,7 +8,7 @@ use super::peer::Peer;
 use crate::event::Event;
 use crate::id::{Incarnation, LinkId, NodeId, Stream};
 use crate::link::{HOLD_BATCHES_NS, Link};
-use crate::membership::Standing;
+use crate::membership::{DEAD_NS, Standing};
 use crate::message::{Entry, FEATURES, Hello, LeaseAck, MAX_PEERS_TOLD, Message, OLDEST_VERSION, Refusal, VERSION};
 use crate::store::{Drained, Store};
 
@@ -123,6 +123,7 @@ impl Node {
         }
         let switches = self.config.switches;
         let now_ns = self.now_ns;
+        let mut newcomer = false;
         let peer = self.peers.entry(id).or_default();
         match peer.life {
             Some(life) if hello.incarnation < life && !switches.get().skip_incarnation => {
@@ -146,9 +147,15 @@ impl Node {
                     return self.refuse(link, Refusal::Duplicate);
                 }
             }
-            _ => self.meet_new_life(id, hello.incarnation, store),
+            _ => {
+                self.meet_new_life(id, hello.incarnation, store);
+                newcomer = true;
+            }
         }
         self.adopt_link(link, id, hello, store);
+        if newcomer {
+            self.welcome(id, store);
+        }
     }
 
     /// A peer is back in another life: it knows nothing of what it was sent, and nothing it was granted is renewed.
@@ -287,14 +294,34 @@ impl Node {
         self.tell(Event::Refused { name, reason });
         self.tell(Event::CloseLink { link, reason });
         if reason == Refusal::Incarnation {
-            // A later life of this name is about: this one must not own anything.
-            self.membership.bar(self.me, self.now_ns + BAR_NS);
-            let name = self.config.name.to_string();
-            self.tell(Event::DuplicateName { name });
-            self.rules_due_ns = 0;
-            self.refresh_view();
+            self.lose_ownership();
         }
         self.forget_link(link);
+    }
+
+    /// Another process uses this node's name: nobody would know whose books are the true ones.
+    pub(super) fn lose_ownership(&mut self) {
+        if !self.membership.is_barred(self.me, self.now_ns) {
+            let name = self.config.name.to_string();
+            self.tell(Event::DuplicateName { name });
+        }
+        self.membership.bar(self.me, self.now_ns + BAR_NS);
+        self.rules_due_ns = 0;
+        self.refresh_view();
+    }
+
+    /// A link over which nothing is understood any more is of no use, though its transport may be well: bytes that look
+    /// like the length of a long frame swallow what follows. Closed, it can be opened anew.
+    pub(super) fn close_silent_links(&mut self) {
+        let silent: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| !link.refused && self.now_ns.saturating_sub(link.understood_ns) >= DEAD_NS)
+            .map(|(id, _)| *id)
+            .collect();
+        for link in silent {
+            self.refuse(link, Refusal::Silent);
+        }
     }
 
     /// Units on their way to a peer that does not come back go to whoever owns the keys now.

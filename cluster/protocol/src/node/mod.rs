@@ -346,11 +346,15 @@ impl Node {
     }
 
     fn terms(&self) -> Terms {
-        let (visible, known) = self.membership.counts(self.now_ns);
+        let (visible, known) = self.membership.present(self.now_ns);
         let whole = ratelimit_model::WHOLE_SHARE;
+        // Those that are not heard spend their part on their own, so it is not given away twice. They are missed from when
+        // they are suspect: waiting for the hold-down would give it away twice for so long.
         let pool = match self.config.on_partition {
-            OnPartition::Share => (u128::from(whole) * u128::from(visible) / u128::from(known.max(visible))) as u64,
-            _ => whole,
+            OnPartition::Share | OnPartition::Closed => {
+                (u128::from(whole) * u128::from(visible) / u128::from(known.max(visible))) as u64
+            }
+            OnPartition::Open => whole,
         };
         let silent_until_ns = if self.config.first_start {
             0
@@ -402,6 +406,7 @@ impl Node {
             self.tell(Event::PeerStanding { name, standing });
             self.rules_due_ns = 0;
         }
+        self.close_silent_links();
         // Counts of nodes are told by others, too.
         self.rules_due_ns = 0;
         self.refresh_view();

@@ -1,6 +1,7 @@
 //! This node as the owner: what is reported is booked, and answered.
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Node;
@@ -17,6 +18,9 @@ use crate::store::Store;
 const MAX_ROUNDS: usize = 10_000;
 /// Accounts looked at in one tick of a handover.
 const HANDOVER_BUDGET: usize = 2048;
+
+/// Contended keys that a newcomer is told of.
+const MAX_WELCOME: usize = 1024;
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -76,6 +80,14 @@ impl Node {
             self.offer_all(entry.cell, Some((id, seq)), booked.offers, store);
         }
         batch
+    }
+
+    /// A node joined: it is told of contended keys before it meets them.
+    pub(super) fn welcome<S: Store>(&mut self, id: NodeId, store: &mut S) {
+        let terms = self.terms();
+        for (cell, offer) in self.ledger.welcome(id, MAX_WELCOME, &terms) {
+            self.offer_all(cell, None, vec![offer], store);
+        }
     }
 
     pub(super) fn receive_lease_ack<S: Store>(&mut self, id: NodeId, ack: &LeaseAck, store: &mut S) {

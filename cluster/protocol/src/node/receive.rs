@@ -79,6 +79,11 @@ impl Node {
         if !first && self.peers.get(&id).is_none_or(|peer| peer.link != Some(link)) {
             return;
         }
+        if stream == Stream::Control
+            && let Some(state) = self.links.get_mut(&link)
+        {
+            state.understood_ns = self.now_ns;
+        }
         match message {
             Message::Hello(hello) => self.receive_hello(link, &hello, store),
             Message::Refuse(reason) => self.receive_refusal(link, reason),
@@ -102,6 +107,9 @@ impl Node {
                 }
             }
             Message::Heartbeat(heartbeat) => {
+                if heartbeat.barred {
+                    self.lose_ownership();
+                }
                 self.membership
                     .heard(id, heartbeat.members, heartbeat.heard.as_deref(), self.now_ns);
             }

@@ -73,10 +73,12 @@ impl Node {
             let hearing = self.membership.hearing();
             let heard = (link.heard_told.as_ref() != Some(&hearing)).then_some(hearing);
             let members = self.membership.sees(self.now_ns);
+            let barred = self.membership.is_barred(link.peer, self.now_ns);
             put(
                 link,
                 &Message::Heartbeat(Heartbeat {
                     members,
+                    barred,
                     heard: heard.clone(),
                 }),
             );
