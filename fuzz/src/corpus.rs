@@ -91,6 +91,7 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
             entries.sort_by_key(|entry| entry.cell);
             Message::Report(Report {
                 seq: rng.u64(0..8),
+                sent_ms: number(rng),
                 entries,
             })
         }

@@ -59,7 +59,7 @@ pub(crate) struct Impossible;
 impl Outbox {
     /// Whether one more entry of any size finds room in a batch that may be sent.
     pub(crate) fn has_room(&self) -> bool {
-        self.unacked.len() < WINDOW && self.open_bytes + 64 < MAX_BATCH
+        self.unacked.len() < WINDOW && self.open_bytes + 80 < MAX_BATCH
     }
 
     pub(crate) fn add(&mut self, entry: Entry) {
@@ -89,6 +89,7 @@ impl Outbox {
         let mut frame = Vec::new();
         Message::Report(Report {
             seq: self.last_seq,
+            sent_ms: now_ns / 1_000_000,
             entries,
         })
         .encode(&mut frame);
@@ -148,6 +149,7 @@ impl Outbox {
                 let mut frame = Vec::new();
                 Message::Report(Report {
                     seq: withdrawn,
+                    sent_ms: 0,
                     entries: Vec::new(),
                 })
                 .encode(&mut frame);

@@ -4,32 +4,39 @@
 pub(crate) const TAU_NS: u64 = 100_000_000;
 const FRACTION_BITS: u32 = 16;
 
+/// A holder that is not heard for so many intervals asks for less and less; before, its report is only late.
+const PATIENCE: u64 = 4;
+
 /// Units asked for, weighted by `exp(-age / 100 ms)`. Divided by 100 ms it is a rate.
+///
+/// Ages are by the sender's clock: reports that were held up and arrive together still tell of the time they were made in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Demand {
     /// With 16 fraction bits.
     weight: u64,
-    at_ns: u64,
+    /// On the sender's clock.
+    sent_ns: u64,
+    /// On this node's.
+    heard_ns: u64,
 }
 
 impl Demand {
-    pub(crate) fn add(&mut self, units: u64, now_ns: u64) {
-        self.weight = self
-            .weight(now_ns)
-            .saturating_add(units.min(u64::MAX >> (FRACTION_BITS + 1)) << FRACTION_BITS);
-        self.at_ns = self.at_ns.max(now_ns);
-    }
-
-    /// The weight at `now_ns`, with 16 fraction bits.
-    pub(crate) fn weight(&self, now_ns: u64) -> u64 {
-        decay(self.weight, now_ns.saturating_sub(self.at_ns))
+    /// `sent_ns`: when the sender made the report, by its own clock.
+    pub(crate) fn add(&mut self, units: u64, sent_ns: u64, now_ns: u64) {
+        let before = decay(self.weight, sent_ns.saturating_sub(self.sent_ns));
+        self.weight = before.saturating_add(units.min(u64::MAX >> (FRACTION_BITS + 1)) << FRACTION_BITS);
+        self.sent_ns = self.sent_ns.max(sent_ns);
+        self.heard_ns = now_ns;
     }
 
     /// The weight in the middle of an interval, whenever in it one looks: holders report at different moments, and the one
     /// that has just reported must not seem to ask for more than one that is about to.
     pub(crate) fn settled(&self, interval_ns: u64, now_ns: u64) -> u64 {
-        let age_ns = now_ns.saturating_sub(self.at_ns);
-        decay(self.weight, interval_ns / 2 + age_ns.saturating_sub(interval_ns))
+        let age_ns = now_ns.saturating_sub(self.heard_ns);
+        decay(
+            self.weight,
+            interval_ns / 2 + age_ns.saturating_sub(PATIENCE * interval_ns),
+        )
     }
 
     /// Units asked for in `ns` at the rate of the last report, with 32 fraction bits.
@@ -86,21 +93,25 @@ mod tests {
     fn a_steady_rate_has_the_weight_of_that_rate() {
         let mut demand = Demand::default();
         for step in 0..100 {
-            demand.add(50, step * 50_000_000);
+            // They arrive in heaps of five, which changes nothing.
+            demand.add(50, step * 50_000_000, step / 5 * 250_000_000);
         }
-        // 1,000/s, looked at in the middle between two reports.
-        let weight = demand.weight(99 * 50_000_000 + 25_000_000);
+        let weight = demand.settled(50_000_000, 99 / 5 * 250_000_000 + 25_000_000);
         let expected = Demand::of_rate(1_000_000 << 40);
         assert!(weight.abs_diff(expected) < expected / 20, "{weight} against {expected}");
+        assert!(
+            demand.settled(50_000_000, 20_000_000_000) < expected / 1000,
+            "silence is no demand"
+        );
     }
 
     #[test]
     fn absurd_numbers_saturate() {
         let mut demand = Demand::default();
         for _ in 0..10 {
-            demand.add(u64::MAX, 5);
+            demand.add(u64::MAX, 5, 5);
         }
-        assert!(demand.weight(5) > 0);
+        assert!(demand.settled(1, 5) > 0);
         assert_eq!(Demand::of_rate(0), u64::MAX);
     }
 }

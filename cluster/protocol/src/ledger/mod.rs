@@ -27,6 +27,8 @@ use crate::mutants::Switches;
 const MAX_HOLDERS: usize = 1024;
 /// A holder that said nothing for this long is forgotten, once it holds nothing.
 const HOLDER_IDLE_NS: u64 = 2_000_000_000;
+/// An owner that was restarted takes keys it has no books of for empty, but no longer than this.
+const MOST_EMPTY_NS: u64 = 60_000_000_000;
 /// Clocks may differ in speed by this much: 500 parts in a million. What a holder counts is derated by it, what the owner
 /// counts is stretched.
 pub(crate) const DRIFT_PARTS: u64 = 2000;
@@ -48,6 +50,8 @@ pub(crate) struct Terms {
     pub(crate) debt_bursts: u64,
     /// Hard limits: nothing is granted before, since an earlier life of this owner may have granted it.
     pub(crate) silent_until_ns: u64,
+    /// When this life of a node that had others began: its books may have been full before.
+    pub(crate) empty_at_ns: Option<u64>,
     pub(crate) switches: Switches,
 }
 
@@ -57,6 +61,8 @@ pub(crate) struct Reporter {
     pub(crate) node: NodeId,
     /// How long its report before is ago, for what it may have spent meanwhile.
     pub(crate) gap_ns: u64,
+    /// When it made the report, by its own clock.
+    pub(crate) sent_ns: u64,
     /// An account that its report opens first listens until then.
     pub(crate) quiet_until_ns: u64,
 }
@@ -342,13 +348,31 @@ impl Account {
             version: limit.spec.version,
             gcra: limit.gcra,
             mode: limit.spec.mode,
-            tat_ns: 0,
+            tat_ns: Self::opening(limit, terms, quiet_until_ns),
             contended: false,
             pool: Pool::open(&limit.gcra, limit.spec.mode, terms),
             holders: Vec::new(),
             quiet_until_ns,
             opened_by: node,
         }
+    }
+
+    /// What a soft account owes when it is opened. Usually nothing; but one that was in the books of a dead owner, or of an
+    /// earlier life of this one, may have spent its burst there, and spending it again at every restart would add up.
+    fn opening(limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64) -> u64 {
+        let tolerance_ns = limit.gcra.tolerance_ns();
+        if terms.now_ns < quiet_until_ns {
+            return terms.now_ns.saturating_add(tolerance_ns);
+        }
+        terms.empty_at_ns.map_or(0, |empty_ns| {
+            // After a minute nobody is held to what may have been.
+            let full_ns = empty_ns.saturating_add(tolerance_ns.min(MOST_EMPTY_NS));
+            if terms.now_ns < full_ns {
+                empty_ns.saturating_add(tolerance_ns)
+            } else {
+                0
+            }
+        })
     }
 
     /// Follows a change of the limit: the debt keeps its share of the burst; what is granted of a hard limit stays granted.
@@ -359,9 +383,12 @@ impl Account {
         if self.mode.is_hard() {
             self.follow_hard(limit, terms);
         } else {
-            // In units: those were used, whatever they are worth now.
+            // Like a cell of the table: the spent part of the burst stays the same part, a debt the same units.
             let now_ns = terms.now_ns;
             let owed = self.gcra_units(self.tat_ns.saturating_sub(now_ns));
+            let spent = owed.min(u128::from(self.gcra.burst()));
+            let part = (spent * u128::from(limit.gcra.burst())).div_ceil(u128::from(self.gcra.burst()));
+            let owed = part + (owed - spent);
             self.tat_ns = now_ns.saturating_add(limit.gcra.time_of(owed << LEVEL_BITS));
             if limit.spec.mode.is_hard() {
                 self.pool = Pool::open(&limit.gcra, limit.spec.mode, terms);
@@ -410,7 +437,7 @@ impl Account {
                 booked.cut = used - allowed;
                 used = allowed;
                 let asked = used.saturating_add(entry.denied.min(self.gcra.burst().saturating_mul(4)));
-                holder.demand.add(asked, now_ns);
+                holder.demand.add(asked, reporter.sent_ns, now_ns);
             }
             holder.denied = entry.denied > 0;
             holder.largest = entry.largest.min(self.gcra.burst());

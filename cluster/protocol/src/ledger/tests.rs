@@ -37,6 +37,7 @@ fn terms(now_ns: u64) -> Terms {
         max_nodes: 10,
         debt_bursts: 1000,
         silent_until_ns: 0,
+        empty_at_ns: None,
         switches: Switches::default(),
     }
 }
@@ -45,6 +46,7 @@ fn reporter(node: NodeId) -> Reporter {
     Reporter {
         node,
         gap_ns: 3_600_000_000_000,
+        sent_ns: 0,
         quiet_until_ns: 0,
     }
 }
@@ -241,13 +243,38 @@ fn refunds_lower_the_debt_but_make_no_credit() {
 }
 
 #[test]
-fn a_changed_limit_keeps_the_units_that_are_owed() {
+fn a_changed_limit_keeps_the_part_that_is_owed() {
     let mut ledger = Ledger::new(16);
     ledger.book(&used(50), &reporter(A), &numbers(1000, 100, Mode::Eventual), &terms(1));
     let mut slower = numbers(100, 100, Mode::Eventual);
     slower.spec.version = 2;
     ledger.book(&used(0), &reporter(A), &slower, &terms(1));
     assert_eq!(ledger.get(CELL).map(|account| account.owed(1)), Some(50));
+    let mut small = numbers(100, 10, Mode::Eventual);
+    small.spec.version = 3;
+    ledger.book(&used(0), &reporter(A), &small, &terms(1));
+    assert_eq!(
+        ledger.get(CELL).map(|account| account.owed(1)),
+        Some(5),
+        "half a burst is half a burst"
+    );
+}
+
+#[test]
+fn a_restarted_owner_does_not_give_the_burst_again() {
+    let limit = numbers(1000, 100, Mode::Eventual);
+    let after = |now_ns| {
+        let mut ledger = Ledger::new(16);
+        let terms = Terms {
+            empty_at_ns: Some(1_000_000_000),
+            ..terms(now_ns)
+        };
+        ledger.book(&used(0), &reporter(A), &limit, &terms);
+        ledger.get(CELL).map(|account| account.owed(now_ns))
+    };
+    assert_eq!(after(1_000_000_000), Some(100));
+    assert_eq!(after(1_040_000_000), Some(60));
+    assert_eq!(after(1_100_000_000), Some(0));
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn hello(reader: &mut Reader<'_>) -> Result<Hello, WireError> {
 }
 
 fn report(reader: &mut Reader<'_>) -> Result<Report, WireError> {
-    let seq = reader.number()?;
+    let (seq, sent_ms) = (reader.number()?, reader.number()?);
     let mut entries = Vec::with_capacity(reader.left() / 9);
     let mut last = None;
     while reader.left() > 0 {
@@ -170,7 +170,7 @@ fn report(reader: &mut Reader<'_>) -> Result<Report, WireError> {
             });
         }
     }
-    Ok(Report { seq, entries })
+    Ok(Report { seq, sent_ms, entries })
 }
 
 fn grant(reader: &mut Reader<'_>) -> Result<Grant, WireError> {

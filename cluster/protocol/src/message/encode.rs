@@ -59,6 +59,7 @@ impl Message {
             Message::Report(report) => {
                 put_number(out, kind::REPORT);
                 put_number(out, report.seq);
+                put_number(out, report.sent_ms);
                 for section in report.entries.chunk_by(|a, b| a.cell.limit == b.cell.limit) {
                     put_number(out, u64::from(section[0].cell.limit.0));
                     put_number(out, section.len() as u64);

@@ -100,6 +100,9 @@ pub struct Hello {
 pub struct Report {
     /// The batch's number, from 1.
     pub seq: u64,
+    /// The sender's clock when it made the batch, in milliseconds since any origin: so that reports that were held up and
+    /// arrive together do not look like a sudden demand. Units are charged when they arrive.
+    pub sent_ms: u64,
     /// Use, by limit.
     pub entries: Vec<Entry>,
 }

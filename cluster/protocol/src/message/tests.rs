@@ -92,8 +92,8 @@ fn message() -> impl Strategy<Value = Message> {
                 peers,
             })
         });
-    let report = (any::<u64>(), prop::collection::vec(entry(), 0..40))
-        .prop_map(|(seq, entries)| Message::Report(Report { seq, entries }));
+    let report = (any::<[u64; 2]>(), prop::collection::vec(entry(), 0..40))
+        .prop_map(|([seq, sent_ms], entries)| Message::Report(Report { seq, sent_ms, entries }));
     let cells = || prop::collection::vec(cell(), 0..20);
     prop_oneof![
         hello,
@@ -165,8 +165,8 @@ proptest! {
 
     #[test]
     fn a_report_takes_the_bytes_that_were_reckoned(entry in entry()) {
-        let bytes = body(&Message::Report(Report { seq: 1, entries: vec![entry] }));
-        prop_assert_eq!(bytes.len(), 2 + 2 + entry_len(&entry));
+        let bytes = body(&Message::Report(Report { seq: 1, sent_ms: 1, entries: vec![entry] }));
+        prop_assert_eq!(bytes.len(), 3 + 2 + entry_len(&entry));
     }
 
     #[test]

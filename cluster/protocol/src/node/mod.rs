@@ -370,6 +370,7 @@ impl Node {
             max_nodes: self.config.max_nodes,
             debt_bursts: self.config.debt_bursts,
             silent_until_ns,
+            empty_at_ns: (!self.config.first_start).then_some(self.started_ns),
             switches: self.config.switches,
         }
     }

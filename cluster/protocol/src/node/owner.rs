@@ -38,6 +38,7 @@ impl Node {
         id: NodeId,
         seq: u64,
         entries: &[Entry],
+        sent_ns: u64,
         gap_ns: u64,
         store: &mut S,
     ) -> Batch {
@@ -46,6 +47,7 @@ impl Node {
         let reporter = Reporter {
             node: id,
             gap_ns,
+            sent_ns,
             quiet_until_ns: if listening { self.quiet_until_ns } else { 0 },
         };
         let mut batch = Batch::default();

@@ -199,7 +199,8 @@ impl Node {
             self.count.clamped_units = self.count.clamped_units.saturating_add(units);
             return peer.acknowledge(report.seq, Default::default());
         }
-        let booked = self.book(id, report.seq, &report.entries, gap_ns, store);
+        let sent_ns = report.sent_ms.saturating_mul(1_000_000);
+        let booked = self.book(id, report.seq, &report.entries, sent_ns, gap_ns, store);
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };

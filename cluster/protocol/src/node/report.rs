@@ -144,7 +144,7 @@ impl Node {
         let gap_ns = self.now_ns.saturating_sub(self.own_booked_ns);
         self.own_booked_ns = self.now_ns;
         let me = self.me;
-        let held = self.book(me, 0, own, gap_ns, store).held;
+        let held = self.book(me, 0, own, self.now_ns, gap_ns, store).held;
         // This node's own overdraft is settled like that of others, without the way there and back.
         let entries = own.iter().map(|entry| (0, *entry)).collect();
         let held: Vec<Cell> = held.into_iter().collect();

@@ -482,6 +482,7 @@ fn bytes_without_sense_close_the_link_and_nothing_else() {
     let mut early = vec![];
     Message::Report(Report {
         seq: 1,
+        sent_ms: 1,
         entries: vec![],
     })
     .encode(&mut early);

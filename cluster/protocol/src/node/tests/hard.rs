@@ -119,7 +119,7 @@ fn each_rule_left_out_is_noticed() {
         grow_before_shrink: true,
         ..Mutants::default()
     };
-    assert!(hopping(early) > 0, "a share that grows too early goes unnoticed");
+    assert!(held_up(early) > 0, "a share that grows too early goes unnoticed");
     let unacknowledged = Mutants {
         ignore_acknowledgements: true,
         ..Mutants::default()
