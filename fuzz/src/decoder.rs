@@ -8,8 +8,9 @@ use ratelimit_protocol::wire::{FrameReader, MAX_FRAME};
 
 use crate::{corpus, damage, memory};
 
-/// Memory that one byte of a frame may cost: a report's entry takes 9 bytes there and 56 here.
-const COST_OF_A_BYTE: usize = 8;
+/// Memory that one byte of a frame may cost: a peer told of in a hello takes 3 bytes there and 48 here, of which there are
+/// at most 256; a report's entry takes 9 and 56.
+const COST_OF_A_BYTE: usize = 16;
 
 fn check(bytes: &[u8]) -> Result<bool, String> {
     let (decoded, largest) = memory::largest(|| Message::decode(bytes));

@@ -3,6 +3,11 @@
 /// The average's time constant.
 pub(crate) const TAU_NS: u64 = 100_000_000;
 const FRACTION_BITS: u32 = 16;
+const ONE: u64 = 1 << FRACTION_BITS;
+/// Reports further apart than this are not about one stretch of use.
+const SILENCE_NS: u64 = 1_000_000_000;
+/// The stretch that a first report is taken to be about.
+const FIRST_NS: u64 = 50_000_000;
 
 /// A holder that is not heard for so many intervals asks for less and less; before, its report is only late.
 const PATIENCE: u64 = 4;
@@ -23,27 +28,44 @@ pub(crate) struct Demand {
 impl Demand {
     /// `sent_ns`: when the sender made the report, by its own clock.
     pub(crate) fn add(&mut self, units: u64, sent_ns: u64, now_ns: u64) {
-        let before = decay(self.weight, sent_ns.saturating_sub(self.sent_ns));
-        self.weight = before.saturating_add(units.min(u64::MAX >> (FRACTION_BITS + 1)) << FRACTION_BITS);
+        let elapsed_ns = sent_ns.saturating_sub(self.sent_ns);
+        let before = decay(self.weight, elapsed_ns);
+        // The units were asked for evenly since the report before, so that a rate has one weight however far reports are
+        // apart. After a silence, or a first time, nobody knows since when.
+        let over_ns = if elapsed_ns > SILENCE_NS {
+            FIRST_NS
+        } else {
+            elapsed_ns.max(1)
+        };
+        let forgotten = ONE - decay(ONE, over_ns);
+        let gain = (u128::from(forgotten) * u128::from(TAU_NS) / u128::from(over_ns)).clamp(1, u128::from(ONE));
+        let units = u128::from(units.min(u64::MAX >> (FRACTION_BITS + 1)));
+        self.weight = before.saturating_add(u64::try_from(units * gain).unwrap_or(u64::MAX));
         self.sent_ns = self.sent_ns.max(sent_ns);
         self.heard_ns = now_ns;
     }
 
-    /// The weight in the middle of an interval, whenever in it one looks: holders report at different moments, and the one
-    /// that has just reported must not seem to ask for more than one that is about to.
+    /// The weight that the last reports say. It does not fade between two reports: holders report at different moments, and
+    /// the one that has just reported must not seem to ask for more than one that is about to.
     pub(crate) fn settled(&self, interval_ns: u64, now_ns: u64) -> u64 {
         let age_ns = now_ns.saturating_sub(self.heard_ns);
-        decay(
-            self.weight,
-            interval_ns / 2 + age_ns.saturating_sub(PATIENCE * interval_ns),
-        )
+        decay(self.weight, age_ns.saturating_sub(PATIENCE * interval_ns))
+    }
+
+    /// The weight of the last report, however long ago.
+    pub(crate) fn last(&self) -> u64 {
+        self.weight
+    }
+
+    /// Its sender says that it asks for nothing any more.
+    pub(crate) fn over(&mut self) {
+        self.weight = 0;
     }
 
     /// Units asked for in `ns` at the rate of the last report, with 32 fraction bits.
-    pub(crate) fn spent_in(&self, ns: u64, interval_ns: u64) -> u128 {
+    pub(crate) fn spent_in(&self, ns: u64) -> u128 {
         // Not forgotten meanwhile: a report that is late says nothing about its sender.
-        let weight = decay(self.weight, interval_ns / 2);
-        (u128::from(weight) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS)) << (32 - FRACTION_BITS)
+        (u128::from(self.weight) * u128::from(ns.min(1 << 40)) / u128::from(TAU_NS)) << (32 - FRACTION_BITS)
     }
 
     /// A rate of one unit in `interval_ns`, as a weight.

@@ -242,6 +242,7 @@ impl Ledger {
             && let Some(holder) = account.holder_mut(node)
         {
             (holder.offered, holder.left) = (0, 0);
+            holder.demand.over();
         }
         desk.offers
     }

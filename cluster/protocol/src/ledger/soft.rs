@@ -69,7 +69,7 @@ impl Account {
             unheard += self
                 .gcra
                 .refilled(since_ns, holder.offered)
-                .min(holder.demand.spent_in(since_ns, terms.interval_ns));
+                .min(holder.demand.spent_in(since_ns));
             left += holder.left;
         }
         let whole = |level: u128| u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX);
@@ -85,11 +85,7 @@ impl Account {
         let group = self.group(terms);
         let tolerance_ns = group.tolerance_ns();
         let backlog_ns = self.tat_ns.saturating_sub(now_ns);
-        let weights: Vec<u64> = self
-            .holders
-            .iter()
-            .map(|holder| holder.demand.settled(terms.interval_ns, now_ns))
-            .collect();
+        let weights: Vec<u64> = self.holders.iter().map(|holder| holder.weight(terms)).collect();
         let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
         let rate = (u128::from(Demand::of_rate(self.gcra.interval_q40())) * u128::from(terms.pool)) >> 32;
         let (unheard, left) = self.outstanding(terms);
@@ -190,6 +186,16 @@ impl Holder {
             self.left = (self.left + refilled)
                 .saturating_sub(u128::from(used) << LEVEL_BITS)
                 .min(most);
+        }
+    }
+
+    /// What it asks for. One that holds a lease and is silent is held up, and goes on: were it idle, it would give the
+    /// lease back. So what it has is not given to others before its time is over.
+    fn weight(&self, terms: &Terms) -> u64 {
+        if self.in_force(terms) > 0 {
+            self.demand.last()
+        } else {
+            self.demand.settled(terms.interval_ns, terms.now_ns)
         }
     }
 
