@@ -70,13 +70,43 @@ fn licences() -> Result<(), String> {
     )
 }
 
+/// Crates that must do without an operating system are built for one that has none, where that target is installed.
+fn bare() -> Result<(), String> {
+    const TARGET: &str = "thumbv7m-none-eabi";
+    let installed = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .is_ok_and(|output| std::path::Path::new(String::from_utf8_lossy(&output.stdout).trim()).exists());
+    if !installed {
+        eprintln!(
+            "\n== without an operating system: skipped, since {TARGET} is not installed (rustup target add {TARGET})"
+        );
+        return Ok(());
+    }
+    run(
+        "without an operating system",
+        cargo()
+            .args(["check", "--locked", "--target", TARGET, "--features", "map-store"])
+            .args(["-p", "ratelimit-protocol"]),
+    )
+}
+
 fn rustdoc() -> Result<(), String> {
     run(
         "documentation",
         cargo()
             .env("RUSTDOCFLAGS", "-D warnings")
             .args(["doc", "--locked", "--no-deps", "--all-features"])
-            .args(["-p", "ratelimit-model", "-p", "ratelimit-core", "-p", "ratelimit"]),
+            .args([
+                "-p",
+                "ratelimit-model",
+                "-p",
+                "ratelimit-core",
+                "-p",
+                "ratelimit",
+                "-p",
+                "ratelimit-protocol",
+            ]),
     )
 }
 
@@ -84,6 +114,7 @@ fn rustdoc() -> Result<(), String> {
 pub(crate) fn test() -> Result<(), String> {
     lints()?;
     licences()?;
+    bare()?;
     rustdoc()?;
     // In debug, where overflows panic; tests that count decisions by the million scale themselves down there.
     run("tests", cargo().args(["test", "--locked", "--all-features"]))?;

@@ -233,3 +233,106 @@ fn impossible_values_are_refused() {
     bytes.pop();
     assert_eq!(Message::decode(&bytes), Err(WireError::Short));
 }
+
+/// The frames that `docs/protocol.md` shows.
+#[test]
+fn the_document_shows_these_bytes() {
+    let cell = Cell {
+        limit: LimitId(1),
+        key: Key(0x1122_3344_5566_7788),
+    };
+    let entry = Entry {
+        cell,
+        used: 5,
+        denied: 0,
+        largest: 0,
+        leased: true,
+        refund: false,
+        waiting: false,
+    };
+    let second = Cell { key: Key(2), ..cell };
+    let frames = [
+        Message::Hello(Hello {
+            version: 1,
+            oldest: 1,
+            features: 0,
+            name: "a".into(),
+            incarnation: Incarnation(5),
+            configuration: 7,
+            applied_of: Incarnation(0),
+            applied: 0,
+            address: String::new(),
+            peers: vec![],
+        }),
+        Message::Report(Report {
+            seq: 300,
+            sent_ms: 1,
+            entries: vec![
+                entry,
+                Entry {
+                    cell: second,
+                    used: 0,
+                    denied: 3,
+                    largest: 2,
+                    leased: false,
+                    ..entry
+                },
+            ],
+        }),
+        Message::ReportAck(ReportAck {
+            seq: 300,
+            held: vec![cell],
+        }),
+        Message::Lease(LeaseOffer {
+            after: 300,
+            grants: vec![Grant {
+                cell,
+                version: 1,
+                seq: 2,
+                share: WHOLE_SHARE / 2,
+                capacity: 50,
+                tokens: 20,
+                ttl_ms: 1000,
+            }],
+        }),
+        Message::LeaseAck(vec![LeaseAck {
+            cell,
+            seq: 2,
+            returned: 20,
+            ended: true,
+            declared: false,
+        }]),
+        Message::Heartbeat(Heartbeat {
+            members: 2,
+            barred: false,
+            heard: Some(vec![NodeId::of("a")]),
+        }),
+        Message::Limits(vec![LimitSpec {
+            id: LimitId(1),
+            version: 1,
+            author: NodeId::of("a"),
+            limit: Limit::new(100, Duration::from_secs(60)).expect("a limit").burst(20),
+            mode: Mode::Bounded { units: 5 },
+        }]),
+        Message::Goodbye,
+        Message::Handover(Handover {
+            limit: LimitId(1),
+            debts: vec![(cell.key, 9)],
+        }),
+        Message::Rearm(Rearm {
+            seq: 300,
+            cells: vec![cell],
+        }),
+        Message::Refuse(Refusal::Incarnation),
+    ];
+    let document = include_str!("../../../../docs/protocol.md");
+    for message in frames {
+        let mut frame = Vec::new();
+        message.encode(&mut frame);
+        let hex: String = frame.iter().map(|byte| alloc::format!("{byte:02x}")).collect();
+        assert!(
+            document.contains(&hex),
+            "docs/protocol.md does not show {hex} for {message:?}"
+        );
+    }
+}
