@@ -7,10 +7,10 @@
 //! restarted or is no longer the owner, the units go back to the cells and from there, under new numbers, to whoever owns
 //! them now.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Cell, Incarnation, NodeId};
 use crate::message::{Entry, Message, Report, SECTION_LEN, entry_len};
 use crate::mutants::Switches;
 use crate::wire::{FrameReader, MAX_FRAME, Reader};
@@ -43,6 +43,8 @@ pub(crate) struct Outbox {
     last_seq: u64,
     unacked: VecDeque<Sent>,
     sent_at: VecDeque<(u64, u64)>,
+    /// When a batch was last acknowledged, or the first of those in flight was sent.
+    progress_ns: u64,
     /// Numbers and units of batches that were taken back although the peer may have applied them.
     withdrawn: VecDeque<(u64, u64)>,
     pub(crate) drained_units: u64,
@@ -98,6 +100,9 @@ impl Outbox {
             self.sent_at.pop_front();
         }
         self.sent_at.push_back((self.last_seq, now_ns));
+        if self.unacked.is_empty() {
+            self.progress_ns = now_ns;
+        }
         self.unacked.push_back(Sent {
             seq: self.last_seq,
             frame,
@@ -109,6 +114,28 @@ impl Outbox {
     /// When batch `seq` was sent, if that is remembered.
     pub(crate) fn sent_at(&self, seq: u64) -> Option<u64> {
         self.sent_at.iter().rev().find(|(s, _)| *s == seq).map(|(_, at)| *at)
+    }
+
+    /// Since when the peer has acknowledged nothing that is in flight.
+    pub(crate) fn waits_since(&self) -> Option<u64> {
+        (!self.unacked.is_empty()).then_some(self.progress_ns)
+    }
+
+    /// The peer acknowledged something, or there is a new link.
+    pub(crate) fn progressed(&mut self, now_ns: u64) {
+        self.progress_ns = now_ns;
+    }
+
+    /// Units by cell in batches after `seq`: what the peer did not know of when it answered that.
+    pub(crate) fn used_after(&self, seq: u64) -> BTreeMap<Cell, u64> {
+        let mut used = BTreeMap::new();
+        for sent in self.unacked.iter().filter(|sent| sent.seq > seq) {
+            for entry in decode(&sent.frame).into_iter().filter(|entry| !entry.refund) {
+                let units: &mut u64 = used.entry(entry.cell).or_default();
+                *units = units.saturating_add(entry.used);
+            }
+        }
+        used
     }
 
     pub(crate) fn unacked(&self) -> usize {

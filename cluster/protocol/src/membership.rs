@@ -155,6 +155,12 @@ impl Membership {
         }
     }
 
+    /// For how long this node has not heard `id`; 0 if it never did.
+    pub(crate) fn unseen_ns(&self, id: NodeId, now_ns: u64) -> u64 {
+        let heard_ns = self.members.get(&id).and_then(|member| member.last_heard_ns);
+        heard_ns.map_or(0, |at| now_ns.saturating_sub(at))
+    }
+
     pub(crate) fn said_goodbye(&mut self, id: NodeId) {
         if let Some(member) = self.members.get_mut(&id) {
             member.standing = Standing::Left;

@@ -20,6 +20,7 @@ pub(crate) use self::hard::{Commitment, Pool, floor_of};
 use self::plausible::Plausible;
 use crate::id::{Cell, NodeId};
 use crate::limits::{LimitNumbers, Mode};
+use crate::membership::{DEAD_NS, HOLD_DOWN_NS};
 use crate::message::{Entry, LeaseAck};
 use crate::mutants::Switches;
 
@@ -44,6 +45,8 @@ pub(crate) struct Terms {
     pub(crate) ttl_ns: u64,
     /// Of the rate, parts of 2^32 that this owner may give: less than all under the policy `share` in a partition.
     pub(crate) pool: u64,
+    /// Nodes that are known, heard or not.
+    pub(crate) nodes: u64,
     /// The most nodes there may be: floors are held back for as many.
     pub(crate) max_nodes: u64,
     /// A debt never exceeds this many bursts.
@@ -61,6 +64,8 @@ pub(crate) struct Reporter {
     pub(crate) node: NodeId,
     /// How long its report before is ago, for what it may have spent meanwhile.
     pub(crate) gap_ns: u64,
+    /// Its part of the limit during so long is not charged: it was away, and the part was held back for it.
+    pub(crate) forgiven_ns: u64,
     /// When it made the report, by its own clock.
     pub(crate) sent_ns: u64,
     /// An account that its report opens first listens until then.
@@ -363,7 +368,11 @@ impl Account {
     fn opening(limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64) -> u64 {
         let tolerance_ns = limit.gcra.tolerance_ns();
         if terms.now_ns < quiet_until_ns {
-            return terms.now_ns.saturating_add(tolerance_ns);
+            // The dead one was not replaced for so long, and what nodes spent in that time is reported now.
+            return terms
+                .now_ns
+                .saturating_add(tolerance_ns)
+                .saturating_sub(HOLD_DOWN_NS + DEAD_NS);
         }
         terms.empty_at_ns.map_or(0, |empty_ns| {
             // After a minute nobody is held to what may have been.
@@ -420,6 +429,7 @@ impl Account {
         let (node, now_ns) = (reporter.node, desk.terms.now_ns);
         let mut booked = Booked::default();
         let seen = self.holders.len() as u64 + 1;
+        let new = self.holders.iter().all(|holder| holder.node != node);
         let index = match self.holders.iter().position(|holder| holder.node == node) {
             Some(index) => Some(index),
             None if self.holders.len() < MAX_HOLDERS => {
@@ -429,8 +439,15 @@ impl Account {
             None => None,
         };
         let mut used = entry.used;
+        let mut forgiven_ns = 0;
         if let Some(index) = index {
             let holder = &mut self.holders[index];
+            let unheard_ns = if new {
+                u64::MAX
+            } else {
+                now_ns.saturating_sub(holder.heard_ns)
+            };
+            forgiven_ns = reporter.forgiven_ns.min(unheard_ns);
             holder.spend(used, &self.gcra, now_ns);
             holder.heard_ns = now_ns;
             if !entry.refund {
@@ -447,7 +464,9 @@ impl Account {
         if self.mode.is_hard() {
             self.book_hard(entry, used, index, desk, &mut booked);
         } else {
-            self.book_soft(entry, used, index, seen, desk);
+            let part = WHOLE_SHARE / desk.terms.nodes.max(1);
+            let forgiven = u64::try_from(self.gcra.refilled(forgiven_ns, part) >> LEVEL_BITS).unwrap_or(u64::MAX);
+            self.book_soft(entry, used.saturating_sub(forgiven), index, seen, desk);
         }
         booked
     }

@@ -10,8 +10,11 @@ use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
 const REPAY_NS: u64 = 500_000_000;
-/// However deep the debt, this part of the rate is given away: a twentieth.
-const LEAST_POOL: u64 = 20;
+/// However deep the debt, this part of the rate is given away: a half. What a partition overspent is repaid, but nobody
+/// stands still for it.
+const LEAST_POOL: u64 = 2;
+/// Whatever others hold, each gets this part of an equal share.
+const LEAST_SHARE: u64 = 20;
 
 impl Account {
     pub(super) fn book_soft(&mut self, entry: &Entry, used: u64, index: Option<usize>, seen: u64, desk: &mut Desk<'_>) {
@@ -20,7 +23,13 @@ impl Account {
         if entry.refund {
             self.tat_ns = self.tat_ns.saturating_sub(time_ns);
         } else {
-            let start_ns = self.tat_ns.max(now_ns);
+            // While a new owner listens, use of the time without an owner arrives, and is charged to that time.
+            let listening = now_ns < self.quiet_until_ns;
+            let start_ns = if listening {
+                self.tat_ns
+            } else {
+                self.tat_ns.max(now_ns)
+            };
             self.tat_ns = start_ns
                 .saturating_add(time_ns)
                 .min(self.latest(seen, desk.terms).max(start_ns));
@@ -148,7 +157,7 @@ impl Account {
                 }
             }
         }
-        let least = shares[index].min(terms.pool / LEAST_POOL / self.holders.len() as u64);
+        let least = shares[index].min(terms.pool / LEAST_SHARE / self.holders.len() as u64);
         let share = shares[index].min(pool.saturating_sub(others(self))).max(least);
         self.offer_soft(index, share, of_level[index], &group, desk);
     }

@@ -34,6 +34,7 @@ fn terms(now_ns: u64) -> Terms {
         interval_ns: 50_000_000,
         ttl_ns: 1_000_000_000,
         pool: WHOLE_SHARE,
+        nodes: 5,
         max_nodes: 10,
         debt_bursts: 1000,
         silent_until_ns: 0,
@@ -47,6 +48,7 @@ fn reporter(node: NodeId) -> Reporter {
         node,
         gap_ns: 3_600_000_000_000,
         sent_ns: 0,
+        forgiven_ns: 0,
         quiet_until_ns: 0,
     }
 }

@@ -1,5 +1,6 @@
 //! This node as a holder: the leases that it takes and gives back, and the rules for keys without one.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use ratelimit_model::{Gcra, WHOLE_SHARE};
@@ -24,14 +25,32 @@ impl Node {
         self.take_grant(me, life, Some(now_ns), grant, store)
     }
 
-    pub(super) fn receive_grant<S: Store>(&mut self, id: NodeId, after: u64, grant: &Grant, store: &mut S) {
+    /// `unheard`: units by cell that are on their way to the owner since the report that it answers.
+    pub(super) fn receive_grant<S: Store>(
+        &mut self,
+        id: NodeId,
+        after: u64,
+        grant: &Grant,
+        unheard: &BTreeMap<Cell, u64>,
+        store: &mut S,
+    ) {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
         let (Some(life), sent_ns) = (peer.life, peer.outbox.sent_at(after)) else {
             return;
         };
-        let ack = self.take_grant(id, life, sent_ns, grant, store);
+        let soft = self
+            .limits
+            .get(grant.cell.limit)
+            .is_some_and(|limit| !limit.spec.mode.is_hard());
+        let unheard = unheard.get(&grant.cell).copied().filter(|_| soft).unwrap_or(0);
+        // The owner gave tokens of an Eventual key without knowing of these. A hard grant's tokens are the ledger.
+        let grant = Grant {
+            tokens: grant.tokens.saturating_sub(unheard),
+            ..*grant
+        };
+        let ack = self.take_grant(id, life, sent_ns, &grant, store);
         if let (Some(ack), Some(peer)) = (ack, self.peers.get_mut(&id)) {
             queue_ack(peer, ack, self.config.caps.answers_per_peer);
         }

@@ -248,6 +248,7 @@ impl Node {
             return;
         };
         state.hello_received = true;
+        peer.outbox.progressed(self.now_ns);
         for frame in peer.outbox.again() {
             state.out[Stream::Report as usize].push(frame);
         }
@@ -316,7 +317,14 @@ impl Node {
         let silent: Vec<LinkId> = self
             .links
             .iter()
-            .filter(|(_, link)| !link.refused && self.now_ns.saturating_sub(link.understood_ns) >= DEAD_NS)
+            .filter(|(id, link)| {
+                let age = |since_ns: u64| self.now_ns.saturating_sub(since_ns) >= DEAD_NS;
+                // Reports left this node and are not acknowledged: their stream is not understood either.
+                let waits = self.peers.get(&link.peer).filter(|peer| peer.link == Some(**id));
+                let waits = waits.and_then(|peer| peer.outbox.waits_since());
+                let stuck = link.out[Stream::Report as usize].is_empty() && waits.is_some_and(age);
+                !link.refused && (age(link.understood_ns) || stuck)
+            })
             .map(|(id, _)| *id)
             .collect();
         for link in silent {

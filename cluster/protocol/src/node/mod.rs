@@ -367,6 +367,7 @@ impl Node {
             interval_ns: self.config.interval_ns,
             ttl_ns: self.config.ttl_ns,
             pool,
+            nodes: known,
             max_nodes: self.config.max_nodes,
             debt_bursts: self.config.debt_bursts,
             silent_until_ns,

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::peer::MAX_HANDOVER;
+use crate::config::OnPartition;
 use crate::id::{Cell, NodeId};
 use crate::ledger::{Offer, Reporter};
 use crate::limits::Mode;
+use crate::membership::SUSPECT_NS;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::partition;
 use crate::store::Store;
@@ -19,6 +21,8 @@ const MAX_ROUNDS: usize = 10_000;
 /// Accounts looked at in one tick of a handover.
 const HANDOVER_BUDGET: usize = 2048;
 
+/// One that was away reports what it used meanwhile within this time.
+const BACK_NS: u64 = 2_000_000_000;
 /// Contended keys that a newcomer is told of.
 const MAX_WELCOME: usize = 1024;
 
@@ -44,10 +48,19 @@ impl Node {
     ) -> Batch {
         let terms = self.terms();
         let listening = self.now_ns < self.quiet_until_ns;
+        let (away_ns, back_ns) = self.peers.get(&id).map_or((0, 0), |peer| peer.away);
+        let just_back = self.now_ns.saturating_sub(back_ns) < BACK_NS;
+        let open = self.config.on_partition == OnPartition::Open;
         let reporter = Reporter {
             node: id,
             gap_ns,
             sent_ns,
+            // Its part was held back for it while it was away, so it is not charged for spending it.
+            forgiven_ns: if just_back && !open {
+                away_ns.saturating_sub(SUSPECT_NS)
+            } else {
+                0
+            },
             quiet_until_ns: if listening { self.quiet_until_ns } else { 0 },
         };
         let mut batch = Batch::default();

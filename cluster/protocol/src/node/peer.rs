@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub(super) down_since_ns: u64,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
+    /// How long it was not heard before it came back, and when that was.
+    pub(super) away: (u64, u64),
     pub(super) strikes: u32,
     pub(super) quarantined: bool,
     flips: u32,

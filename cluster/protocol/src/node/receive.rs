@@ -85,11 +85,21 @@ impl Node {
             state.understood_ns = self.now_ns;
         }
         match message {
-            Message::Hello(hello) => self.receive_hello(link, &hello, store),
+            Message::Hello(hello) => {
+                let away_ns = self.membership.unseen_ns(id, self.now_ns);
+                self.receive_hello(link, &hello, store);
+                if let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.link == Some(link)) {
+                    peer.away = (away_ns, self.now_ns);
+                }
+            }
             Message::Refuse(reason) => self.receive_refusal(link, reason),
             Message::Report(report) => self.receive_report(link, id, &report, store),
             Message::ReportAck(ack) => {
-                let acked = self.peers.get_mut(&id).map(|peer| peer.outbox.acked(ack.seq));
+                let now_ns = self.now_ns;
+                let acked = self.peers.get_mut(&id).map(|peer| {
+                    peer.outbox.progressed(now_ns);
+                    peer.outbox.acked(ack.seq)
+                });
                 match acked {
                     Some(Ok(entries)) => self.settle_acknowledged(id, entries, Some(&ack.held), store),
                     Some(Err(_)) => self.refuse(link, Refusal::Malformed),
@@ -97,8 +107,10 @@ impl Node {
                 }
             }
             Message::Lease(offer) => {
+                let unheard = self.peers.get(&id).map(|peer| peer.outbox.used_after(offer.after));
+                let unheard = unheard.unwrap_or_default();
                 for grant in &offer.grants {
-                    self.receive_grant(id, offer.after, grant, store);
+                    self.receive_grant(id, offer.after, grant, &unheard, store);
                 }
             }
             Message::LeaseAck(acks) => {
