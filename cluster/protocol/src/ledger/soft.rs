@@ -10,9 +10,9 @@ use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
 const REPAY_NS: u64 = 500_000_000;
-/// However deep the debt, this part of the rate is given away: a half. What a partition overspent is repaid, but nobody
-/// stands still for it.
-const LEAST_POOL: u64 = 2;
+/// However deep the debt, this part of the rate is given away: a twentieth. Repaying slower would leave room for the burst
+/// of a node that starts anew.
+const LEAST_POOL: u64 = 20;
 /// Whatever others hold, each gets this part of an equal share.
 const LEAST_SHARE: u64 = 20;
 

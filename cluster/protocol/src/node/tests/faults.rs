@@ -107,7 +107,10 @@ fn a_dead_owner_is_replaced_after_the_hold_down_and_its_units_go_to_the_next() {
         }
     });
     let used = net.oracle.admitted - before;
-    assert!((1900..=2110).contains(&used), "{used} of 2,000 and a burst under the new owner");
+    assert!(
+        (1900..=2110).contains(&used),
+        "{used} of 2,000 and a burst under the new owner"
+    );
     for place in net.places.iter().filter(|place| place.alive) {
         let of_dead = place.node.stats().peers[&id];
         assert_eq!(of_dead.in_flight_units, 0, "nothing waits for the dead");
