@@ -350,7 +350,8 @@ pub(crate) struct Link {
     pub(crate) hello_received: bool,
     /// Changes of limits that the peer was told.
     pub(crate) limits_told: u64,
-    pub(crate) heard_told: Option<Vec<NodeId>>,
+    /// The version of whom this node hears that the peer was told.
+    pub(crate) heard_told: Option<u64>,
     pub(crate) heartbeat_due_ns: u64,
     /// When a message was last understood on the control stream.
     pub(crate) understood_ns: u64,

@@ -42,7 +42,8 @@ pub(crate) struct Member {
     last_heard_ns: Option<u64>,
     /// The last time that this node or one that it hears heard it.
     last_seen_ns: Option<u64>,
-    heard: BTreeSet<NodeId>,
+    /// In order, so that it can be compared with all members in one go.
+    heard: Vec<NodeId>,
     members_told: u64,
     /// Until then it may own nothing: its name was used by two processes.
     barred_until_ns: u64,
@@ -56,6 +57,7 @@ pub(crate) struct Membership {
     owners: BTreeSet<NodeId>,
     members: BTreeMap<NodeId, Member>,
     cap: usize,
+    version: u64,
     leaving: bool,
     /// Until then this node owns nothing that moves: another process uses its name.
     barred_until_ns: u64,
@@ -68,6 +70,7 @@ impl Membership {
             owners,
             members: BTreeMap::new(),
             cap,
+            version: 0,
             leaving: false,
             barred_until_ns: 0,
         }
@@ -107,7 +110,7 @@ impl Membership {
                 standing: Standing::Unheard,
                 last_heard_ns: None,
                 last_seen_ns: None,
-                heard: BTreeSet::new(),
+                heard: Vec::new(),
                 members_told: 0,
                 barred_until_ns: 0,
             },
@@ -118,6 +121,7 @@ impl Membership {
     /// A peer said hello: also one that had left is back.
     pub(crate) fn arrived(&mut self, id: NodeId, now_ns: u64) {
         if let Some(member) = self.members.get_mut(&id) {
+            self.version += 1;
             member.standing = Standing::Alive;
             member.heard.clear();
             member.last_heard_ns = Some(now_ns);
@@ -138,16 +142,30 @@ impl Membership {
         member.members_told = members;
         if let Some(heard) = heard {
             member.heard = heard.iter().take(self.cap).copied().collect();
+            member.heard.sort_unstable();
+            member.heard.dedup();
         }
         let heard = core::mem::take(&mut member.heard);
-        for other in &heard {
+        let see = |other: &mut Member| {
             // One that said goodbye to this node may not have said so to all yet.
-            if let Some(other) = self
-                .members
-                .get_mut(other)
-                .filter(|other| other.standing != Standing::Left)
-            {
+            if other.standing != Standing::Left {
                 other.last_seen_ns = Some(now_ns);
+            }
+        };
+        if heard.len() < self.members.len() / 8 {
+            for other in &heard {
+                if let Some(other) = self.members.get_mut(other) {
+                    see(other);
+                }
+            }
+        } else {
+            // Both are in order. With a thousand nodes this is a look-up each spared, a hundred thousand times a second.
+            let mut names = heard.iter().peekable();
+            for (id, other) in &mut self.members {
+                while names.next_if(|name| *name < id).is_some() {}
+                if names.peek() == Some(&id) {
+                    see(other);
+                }
             }
         }
         if let Some(member) = self.members.get_mut(&id) {
@@ -163,6 +181,7 @@ impl Membership {
 
     pub(crate) fn said_goodbye(&mut self, id: NodeId) {
         if let Some(member) = self.members.get_mut(&id) {
+            self.version += 1;
             member.standing = Standing::Left;
             (member.last_heard_ns, member.last_seen_ns) = (None, None);
             member.heard.clear();
@@ -211,7 +230,13 @@ impl Membership {
                 changed.push((*id, standing));
             }
         }
+        self.version += changed.len() as u64;
         changed
+    }
+
+    /// Rises whenever another list may come from [`hearing`](Membership::hearing).
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether this node itself hears `id`.

@@ -53,6 +53,7 @@ impl Node {
         let ack = self.take_grant(id, life, sent_ns, &grant, store);
         if let (Some(ack), Some(peer)) = (ack, self.peers.get_mut(&id)) {
             queue_ack(peer, ack, self.config.caps.answers_per_peer);
+            self.ready.extend(peer.link);
         }
     }
 
@@ -186,6 +187,7 @@ impl Node {
                 && peer.life == Some(held.owner_life)
             {
                 queue_ack(peer, ack, self.config.caps.answers_per_peer);
+                self.ready.extend(peer.link);
             }
         }
     }

@@ -37,6 +37,7 @@ impl Node {
         let inbox = self.peers.entry(id).or_default().inbox;
         Message::Hello(self.hello(inbox.of, inbox.applied)).encode(state.out[Stream::Control as usize].buffer());
         self.links.insert(link, state);
+        self.ready.insert(link);
     }
 
     fn hello(&self, applied_of: Incarnation, applied: u64) -> Hello {
@@ -69,12 +70,14 @@ impl Node {
 
     /// A stream takes `bytes_free` more bytes now.
     pub fn handle_writable(&mut self, link: LinkId, stream: Stream, bytes_free: usize) {
-        if let Some(link) = self.links.get_mut(&link) {
-            link.out[stream as usize].set_free(bytes_free);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.out[stream as usize].set_free(bytes_free);
+            self.ready.insert(link);
         }
     }
 
     fn forget_link(&mut self, link: LinkId) {
+        self.ready.remove(&link);
         let Some(state) = self.links.remove(&link) else {
             return;
         };
@@ -98,6 +101,8 @@ impl Node {
             // The bytes go out if the driver asks for them before it closes.
             Message::Refuse(reason).encode(state.out[Stream::Control as usize].buffer());
             state.refused = true;
+            self.refused.push(link);
+            self.ready.insert(link);
         }
         self.tell(Event::CloseLink { link, reason });
         if let Some(id) = self.links.get(&link).map(|state| state.peer)

@@ -15,7 +15,7 @@ mod receive;
 mod report;
 mod transmit;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -106,6 +106,13 @@ pub struct Node {
     leaving: Option<u64>,
     left: bool,
     next_link: Option<LinkId>,
+    /// Links that may have something to say. Whoever gives a link something to say wakes it; a check of all ten times a
+    /// second, for heartbeats, also finds one that was forgotten.
+    ready: BTreeSet<LinkId>,
+    /// Links that were refused: they go once they have said why.
+    refused: Vec<LinkId>,
+    /// What this node sees, counted once for all heartbeats of one moment.
+    sees: (u64, u64),
     events: VecDeque<Event>,
     count: NodeStats,
 }
@@ -156,6 +163,9 @@ impl Node {
             leaving: None,
             left: false,
             next_link: None,
+            ready: BTreeSet::new(),
+            refused: Vec::new(),
+            sees: (u64::MAX, 0),
             events: VecDeque::new(),
             count: NodeStats::default(),
             config,
@@ -217,6 +227,7 @@ impl Node {
             return Err(ConfigError::TooManyLimits);
         }
         self.rules_due_ns = 0;
+        self.wake_all();
         self.tell(Event::LimitChanged { id, version });
         // One lease time for those granted before the owner learns of it, and a little for the news to travel.
         let stretched = self.config.ttl_ns + self.config.ttl_ns.div_ceil(crate::ledger::DRIFT_PARTS);
@@ -325,6 +336,11 @@ impl Node {
         }
     }
 
+    /// Each link may have something to say.
+    fn wake_all(&mut self) {
+        self.ready.extend(self.links.keys());
+    }
+
     fn advance(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
     }
@@ -409,6 +425,7 @@ impl Node {
             self.rules_due_ns = 0;
         }
         self.close_silent_links();
+        self.wake_all();
         // Counts of nodes are told by others, too.
         self.rules_due_ns = 0;
         self.refresh_view();

@@ -149,6 +149,7 @@ impl Node {
                 .map_or(peer.inbox.applied, |(_, seq)| seq);
             if peer.offers.len() < self.config.caps.answers_per_peer || peer.offers.contains_key(&cell) {
                 peer.offers.insert(cell, (after, grant));
+                self.ready.extend(peer.link);
             } else {
                 self.count.answers_dropped += 1;
             }
@@ -173,6 +174,7 @@ impl Node {
                 && let Some(peer) = self.peers.get_mut(&owner)
             {
                 peer.handover.insert(cell, units);
+                self.ready.extend(peer.link);
             }
         }
     }

@@ -16,6 +16,8 @@ impl Node {
     /// is held.
     pub fn handle_bytes<S: Store>(&mut self, link: LinkId, stream: Stream, bytes: &[u8], now_ns: u64, store: &mut S) {
         self.advance(now_ns);
+        // Most of what comes is answered.
+        self.ready.insert(link);
         let Some(state) = self.links.get_mut(&link).filter(|state| !state.refused) else {
             return;
         };

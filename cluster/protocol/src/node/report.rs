@@ -160,6 +160,7 @@ impl Node {
         };
         if let Some(frame) = peer.outbox.close(self.now_ns) {
             link.out[Stream::Report as usize].push(frame);
+            self.ready.extend(peer.link);
         }
     }
 
@@ -214,6 +215,7 @@ impl Node {
         for link in self.links.values_mut().filter(|link| link.hello_received) {
             Message::Goodbye.encode(link.out[Stream::Control as usize].buffer());
         }
+        self.wake_all();
         self.tell(Event::LeaveDone);
     }
 }

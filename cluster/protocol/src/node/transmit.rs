@@ -4,7 +4,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::ops::Bound;
 
 use super::peer::Peer;
 use super::{Node, Transmit};
@@ -23,12 +22,11 @@ impl Node {
     /// Bytes to send; ask until there are none. Nothing is produced that the stream has no room for.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         // In turn, so that no link waits for ever behind another.
-        let from = self.next_link.map_or(Bound::Unbounded, Bound::Included);
-        let after: Vec<LinkId> = self.links.range((from, Bound::Unbounded)).map(|(id, _)| *id).collect();
-        let before = self
-            .next_link
-            .map(|next| self.links.range(..next).map(|(id, _)| *id).collect::<Vec<_>>());
-        for link in after.into_iter().chain(before.unwrap_or_default()) {
+        let next = |node: &Node| {
+            let onwards = node.next_link.and_then(|from| node.ready.range(from..).next());
+            onwards.or_else(|| node.ready.first()).copied()
+        };
+        while let Some(link) = next(self) {
             for stream in [Stream::Control, Stream::Report] {
                 if stream == Stream::Control {
                     self.fill_control(link);
@@ -42,10 +40,13 @@ impl Node {
                     return Some(Transmit { link, stream, bytes });
                 }
             }
+            // What found no room waits until there is some.
+            self.ready.remove(&link);
         }
         self.next_link = None;
-        // Links that were refused have said why.
-        self.links.retain(|_, link| !link.refused);
+        for link in self.refused.drain(..) {
+            self.links.remove(&link);
+        }
         None
     }
 
@@ -70,21 +71,15 @@ impl Node {
         }
         if self.now_ns >= link.heartbeat_due_ns {
             link.heartbeat_due_ns = self.now_ns + HEARTBEAT_NS;
-            let hearing = self.membership.hearing();
-            let heard = (link.heard_told.as_ref() != Some(&hearing)).then_some(hearing);
-            let members = self.membership.sees(self.now_ns);
-            let barred = self.membership.is_barred(link.peer, self.now_ns);
-            put(
-                link,
-                &Message::Heartbeat(Heartbeat {
-                    members,
-                    barred,
-                    heard: heard.clone(),
-                }),
-            );
-            if heard.is_some() {
-                link.heard_told = heard;
+            let version = self.membership.version();
+            let heard = (link.heard_told != Some(version)).then(|| self.membership.hearing());
+            if self.sees.0 != self.now_ns {
+                self.sees = (self.now_ns, self.membership.sees(self.now_ns));
             }
+            let members = self.sees.1;
+            let barred = self.membership.is_barred(link.peer, self.now_ns);
+            link.heard_told = Some(version);
+            put(link, &Message::Heartbeat(Heartbeat { members, heard, barred }));
         }
         put_answers(link, peer);
         if let Some(cell) = peer.handover.keys().next().copied() {
