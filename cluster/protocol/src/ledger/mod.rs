@@ -70,6 +70,8 @@ pub(crate) struct Reporter {
     pub(crate) sent_ns: u64,
     /// An account that its report opens first listens until then.
     pub(crate) quiet_until_ns: u64,
+    /// An account that its report opens had an owner that died.
+    pub(crate) orphaned: bool,
 }
 
 /// What an owner offers one holder.
@@ -117,6 +119,8 @@ pub(crate) struct Account {
     pub(crate) holders: Vec<Holder>,
     /// A new owner first listens: what a dead one knew is in nobody's books.
     quiet_until_ns: u64,
+    /// Its owner before died.
+    orphaned: bool,
     /// Whose report opened it.
     opened_by: NodeId,
 }
@@ -184,19 +188,17 @@ impl Ledger {
     fn account(
         &mut self,
         cell: Cell,
-        node: NodeId,
+        reporter: &Reporter,
         limit: &LimitNumbers,
         terms: &Terms,
-        quiet_until_ns: u64,
     ) -> Option<&mut Account> {
         if !self.accounts.contains_key(&cell) {
-            let opened = self.opened.entry(node).or_insert(0);
+            let opened = self.opened.entry(reporter.node).or_insert(0);
             if self.accounts.len() >= self.cap || *opened >= self.cap - self.cap / 4 {
                 return None;
             }
             *opened += 1;
-            self.accounts
-                .insert(cell, Account::open(node, limit, terms, quiet_until_ns));
+            self.accounts.insert(cell, Account::open(reporter, limit, terms));
         }
         let account = self.accounts.get_mut(&cell)?;
         account.follow(limit, terms);
@@ -206,7 +208,7 @@ impl Ledger {
     /// Books one entry of a report, and answers it.
     pub(crate) fn book(&mut self, entry: &Entry, reporter: &Reporter, limit: &LimitNumbers, terms: &Terms) -> Booked {
         let mut next_seq = self.next_seq;
-        let Some(account) = self.account(entry.cell, reporter.node, limit, terms, reporter.quiet_until_ns) else {
+        let Some(account) = self.account(entry.cell, reporter, limit, terms) else {
             return Booked {
                 dropped: entry.used,
                 ..Booked::default()
@@ -263,12 +265,12 @@ impl Ledger {
     }
 
     /// Merges a debt that another owner hands over.
-    pub(crate) fn inherit(&mut self, cell: Cell, node: NodeId, units: u64, limit: &LimitNumbers, terms: &Terms) {
+    pub(crate) fn inherit(&mut self, cell: Cell, reporter: &Reporter, units: u64, limit: &LimitNumbers, terms: &Terms) {
         if limit.spec.mode.is_hard() {
             // Hard limits have one owner for ever: nobody hands them over.
             return;
         }
-        if let Some(account) = self.account(cell, node, limit, terms, 0) {
+        if let Some(account) = self.account(cell, reporter, limit, terms) {
             account.inherit(units, terms);
         }
     }
@@ -349,25 +351,26 @@ impl Ledger {
 }
 
 impl Account {
-    fn open(node: NodeId, limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64) -> Self {
+    fn open(reporter: &Reporter, limit: &LimitNumbers, terms: &Terms) -> Self {
         Account {
             version: limit.spec.version,
             gcra: limit.gcra,
             mode: limit.spec.mode,
-            tat_ns: Self::opening(limit, terms, quiet_until_ns),
+            tat_ns: Self::opening(limit, terms, reporter.orphaned),
             contended: false,
             pool: Pool::open(&limit.gcra, limit.spec.mode, terms),
             holders: Vec::new(),
-            quiet_until_ns,
-            opened_by: node,
+            quiet_until_ns: reporter.quiet_until_ns,
+            orphaned: reporter.orphaned,
+            opened_by: reporter.node,
         }
     }
 
     /// What a soft account owes when it is opened. Usually nothing; but one that was in the books of a dead owner, or of an
     /// earlier life of this one, may have spent its burst there, and spending it again at every restart would add up.
-    fn opening(limit: &LimitNumbers, terms: &Terms, quiet_until_ns: u64) -> u64 {
+    fn opening(limit: &LimitNumbers, terms: &Terms, orphaned: bool) -> u64 {
         let tolerance_ns = limit.gcra.tolerance_ns();
-        if terms.now_ns < quiet_until_ns {
+        if orphaned {
             // The dead one was not replaced for so long, and what nodes spent in that time is reported now.
             return terms
                 .now_ns

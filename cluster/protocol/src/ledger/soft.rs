@@ -13,6 +13,8 @@ const REPAY_NS: u64 = 500_000_000;
 /// However deep the debt, this part of the rate is given away: a twentieth. Repaying slower would leave room for the burst
 /// of a node that starts anew.
 const LEAST_POOL: u64 = 20;
+/// Room of a lease, if the burst allows.
+const LEAST_CAPACITY: u64 = 4;
 /// Whatever others hold, each gets this part of an equal share.
 const LEAST_SHARE: u64 = 20;
 
@@ -24,7 +26,7 @@ impl Account {
             self.tat_ns = self.tat_ns.saturating_sub(time_ns);
         } else {
             // While a new owner listens, use of the time without an owner arrives, and is charged to that time.
-            let listening = now_ns < self.quiet_until_ns;
+            let listening = self.orphaned && now_ns < self.quiet_until_ns;
             let start_ns = if listening {
                 self.tat_ns
             } else {
@@ -62,6 +64,8 @@ impl Account {
             .now_ns
             .saturating_add(self.gcra.time_of(u128::from(units) << LEVEL_BITS));
         self.tat_ns = self.tat_ns.max(until_ns.min(self.latest(u64::MAX, terms)));
+        // No holder has reported here yet, and the first to do so would get what all the others still hold.
+        self.quiet_until_ns = terms.now_ns.saturating_add(2 * terms.interval_ns);
     }
 
     /// Units owed until the bucket is full, rounded up.
@@ -165,8 +169,12 @@ impl Account {
     fn offer_soft(&mut self, index: usize, share: u64, tokens: u64, group: &Gcra, desk: &mut Desk<'_>) {
         let terms = desk.terms;
         let refill = (self.gcra.refilled(terms.interval_ns, share) >> LEVEL_BITS) as u64;
+        // With room for one, a request that comes a moment early is lost for good. Many nodes get no more room than four
+        // bursts together.
+        let nodes = self.holders.len() as u64;
+        let least = (group.burst().saturating_mul(4) / nodes).clamp(1, LEAST_CAPACITY);
         let holder = &mut self.holders[index];
-        let capacity = holder.largest.max(1).max(refill).max(tokens).min(group.burst());
+        let capacity = holder.largest.max(least).max(refill).max(tokens).min(group.burst());
         // The same again, soon after, says nothing new.
         let same = share.abs_diff(holder.offered) <= holder.offered / 64;
         if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {

@@ -50,6 +50,7 @@ fn reporter(node: NodeId) -> Reporter {
         sent_ns: 0,
         forgiven_ns: 0,
         quiet_until_ns: 0,
+        orphaned: false,
     }
 }
 

@@ -88,9 +88,10 @@ impl Node {
         peer.unlink(self.now_ns);
         // Debts that were not handed over are still this node's to remember.
         let terms = self.terms();
+        let reporter = self.reporter(self.me, self.now_ns, 0);
         for (cell, units) in handover {
             if let Some(limit) = self.limits.get(cell.limit) {
-                self.ledger.inherit(cell, self.me, units, limit, &terms);
+                self.ledger.inherit(cell, &reporter, units, limit, &terms);
             }
         }
     }

@@ -97,8 +97,8 @@ pub struct Node {
     cut: [Vec<bool>; 2],
     next_pass_ns: u64,
     next_check_ns: u64,
-    /// After a loss of an owner, new accounts first listen.
-    quiet_until_ns: u64,
+    /// After a loss of an owner, until then: new accounts may have been in its books, and first listen.
+    orphans_until_ns: u64,
     own_booked_ns: u64,
     /// Going through the books for keys that others own now.
     handover: Option<Option<Cell>>,
@@ -156,7 +156,7 @@ impl Node {
             cut: [vec![false; PARTITIONS], vec![false; PARTITIONS]],
             next_pass_ns: now_ns + phase_ns,
             next_check_ns: now_ns,
-            quiet_until_ns: 0,
+            orphans_until_ns: 0,
             own_booked_ns: now_ns,
             handover: None,
             handover_again_ns: None,
@@ -407,7 +407,7 @@ impl Node {
             *old != self.me && !candidates.contains(old) && left
         });
         if gone {
-            self.quiet_until_ns = self.now_ns + 2 * self.config.interval_ns;
+            self.orphans_until_ns = self.now_ns + 2 * self.config.interval_ns;
         }
         let owners = candidates.len() as u64;
         self.soft = Ownership::new(candidates);

@@ -36,6 +36,23 @@ pub(super) struct Batch {
 }
 
 impl Node {
+    /// What the books must know of `id` as one who reports.
+    pub(super) fn reporter(&self, id: NodeId, sent_ns: u64, gap_ns: u64) -> Reporter {
+        let (away_ns, back_ns) = self.peers.get(&id).map_or((0, 0), |peer| peer.away);
+        let just_back = self.now_ns.saturating_sub(back_ns) < BACK_NS;
+        // Under `share` and `closed` its part was held back for it while it was away, so it is not charged for spending it.
+        let forgiven = just_back && away_ns >= SUSPECT_NS && self.config.on_partition != OnPartition::Open;
+        let orphaned = self.now_ns < self.orphans_until_ns;
+        Reporter {
+            node: id,
+            gap_ns,
+            sent_ns,
+            forgiven_ns: if forgiven { away_ns } else { 0 },
+            quiet_until_ns: if orphaned { self.orphans_until_ns } else { 0 },
+            orphaned,
+        }
+    }
+
     /// Books a batch of `id` (this node's own use included) and answers it.
     pub(super) fn book<S: Store>(
         &mut self,
@@ -47,22 +64,7 @@ impl Node {
         store: &mut S,
     ) -> Batch {
         let terms = self.terms();
-        let listening = self.now_ns < self.quiet_until_ns;
-        let (away_ns, back_ns) = self.peers.get(&id).map_or((0, 0), |peer| peer.away);
-        let just_back = self.now_ns.saturating_sub(back_ns) < BACK_NS;
-        let open = self.config.on_partition == OnPartition::Open;
-        let reporter = Reporter {
-            node: id,
-            gap_ns,
-            sent_ns,
-            // Its part was held back for it while it was away, so it is not charged for spending it.
-            forgiven_ns: if just_back && !open {
-                away_ns.saturating_sub(SUSPECT_NS)
-            } else {
-                0
-            },
-            quiet_until_ns: if listening { self.quiet_until_ns } else { 0 },
-        };
+        let reporter = self.reporter(id, sent_ns, gap_ns);
         let mut batch = Batch::default();
         for entry in entries {
             let Some(limit) = self.limits.get(entry.cell.limit).copied() else {

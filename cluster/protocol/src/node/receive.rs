@@ -172,12 +172,13 @@ impl Node {
             return;
         };
         let terms = self.terms();
+        let reporter = self.reporter(id, self.now_ns, 0);
         for (key, units) in &handover.debts {
             let cell = crate::id::Cell {
                 limit: handover.limit,
                 key: *key,
             };
-            self.ledger.inherit(cell, id, *units, &limit, &terms);
+            self.ledger.inherit(cell, &reporter, *units, &limit, &terms);
         }
     }
 
