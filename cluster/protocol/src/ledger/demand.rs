@@ -27,15 +27,15 @@ pub(crate) struct Demand {
 
 impl Demand {
     /// `sent_ns`: when the sender made the report, by its own clock.
-    pub(crate) fn add(&mut self, units: u64, sent_ns: u64, now_ns: u64) {
+    /// `away_ns`: it was not heard for so long before, so that the units may be of all that time; 0 if it was.
+    pub(crate) fn add(&mut self, units: u64, sent_ns: u64, away_ns: u64, now_ns: u64) {
         let elapsed_ns = sent_ns.saturating_sub(self.sent_ns);
         let before = decay(self.weight, elapsed_ns);
         // The units were asked for evenly since the report before, so that a rate has one weight however far reports are
         // apart. After a silence, or a first time, nobody knows since when.
-        let over_ns = if elapsed_ns > SILENCE_NS {
-            FIRST_NS
-        } else {
-            elapsed_ns.max(1)
+        let over_ns = match elapsed_ns {
+            SILENCE_NS.. => away_ns.max(FIRST_NS),
+            _ => elapsed_ns.max(1),
         };
         let forgotten = ONE - decay(ONE, over_ns);
         let gain = (u128::from(forgotten) * u128::from(TAU_NS) / u128::from(over_ns)).clamp(1, u128::from(ONE));
@@ -116,7 +116,7 @@ mod tests {
         let mut demand = Demand::default();
         for step in 0..100 {
             // They arrive in heaps of five, which changes nothing.
-            demand.add(50, step * 50_000_000, step / 5 * 250_000_000);
+            demand.add(50, step * 50_000_000, 0, step / 5 * 250_000_000);
         }
         let weight = demand.settled(50_000_000, 99 / 5 * 250_000_000 + 25_000_000);
         let expected = Demand::of_rate(1_000_000 << 40);
@@ -131,7 +131,7 @@ mod tests {
     fn absurd_numbers_saturate() {
         let mut demand = Demand::default();
         for _ in 0..10 {
-            demand.add(u64::MAX, 5, 5);
+            demand.add(u64::MAX, 5, 0, 5);
         }
         assert!(demand.settled(1, 5) > 0);
         assert_eq!(Demand::of_rate(0), u64::MAX);

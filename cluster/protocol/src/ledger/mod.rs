@@ -64,6 +64,8 @@ pub(crate) struct Reporter {
     pub(crate) node: NodeId,
     /// How long its report before is ago, for what it may have spent meanwhile.
     pub(crate) gap_ns: u64,
+    /// It has just come back, after it was not heard for so long; 0 if not.
+    pub(crate) away_ns: u64,
     /// Its part of the limit during so long is not charged: it was away, and the part was held back for it.
     pub(crate) forgiven_ns: u64,
     /// When it made the report, by its own clock.
@@ -458,7 +460,7 @@ impl Account {
                 booked.cut = used - allowed;
                 used = allowed;
                 let asked = used.saturating_add(entry.denied.min(self.gcra.burst().saturating_mul(4)));
-                holder.demand.add(asked, reporter.sent_ns, now_ns);
+                holder.demand.add(asked, reporter.sent_ns, reporter.away_ns, now_ns);
             }
             holder.denied = entry.denied > 0;
             holder.largest = entry.largest.min(self.gcra.burst());

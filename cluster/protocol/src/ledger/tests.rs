@@ -48,6 +48,7 @@ fn reporter(node: NodeId) -> Reporter {
         node,
         gap_ns: 3_600_000_000_000,
         sent_ns: 0,
+        away_ns: 0,
         forgiven_ns: 0,
         quiet_until_ns: 0,
         orphaned: false,

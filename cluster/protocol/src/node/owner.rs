@@ -10,7 +10,6 @@ use crate::config::OnPartition;
 use crate::id::{Cell, NodeId};
 use crate::ledger::{Offer, Reporter};
 use crate::limits::Mode;
-use crate::membership::SUSPECT_NS;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::partition;
 use crate::store::Store;
@@ -41,12 +40,13 @@ impl Node {
         let (away_ns, back_ns) = self.peers.get(&id).map_or((0, 0), |peer| peer.away);
         let just_back = self.now_ns.saturating_sub(back_ns) < BACK_NS;
         // Under `share` and `closed` its part was held back for it while it was away, so it is not charged for spending it.
-        let forgiven = just_back && away_ns >= SUSPECT_NS && self.config.on_partition != OnPartition::Open;
+        let forgiven = just_back && self.config.on_partition != OnPartition::Open;
         let orphaned = self.now_ns < self.orphans_until_ns;
         Reporter {
             node: id,
             gap_ns,
             sent_ns,
+            away_ns: if just_back { away_ns } else { 0 },
             forgiven_ns: if forgiven { away_ns } else { 0 },
             quiet_until_ns: if orphaned { self.orphans_until_ns } else { 0 },
             orphaned,

@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::id::{LinkId, NodeId, Stream};
 use crate::limits::{Adopted, LimitSpec};
 use crate::link::{Arrival, MAX_EARLY, WINDOW};
+use crate::membership::SUSPECT_NS;
 use crate::message::{Handover, Message, Refusal, Report};
 use crate::store::Store;
 
@@ -90,7 +91,10 @@ impl Node {
             Message::Hello(hello) => {
                 let away_ns = self.membership.unseen_ns(id, self.now_ns);
                 self.receive_hello(link, &hello, store);
-                if let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.link == Some(link)) {
+                // Two links may greet one after the other; only the first comes after a silence.
+                if away_ns >= SUSPECT_NS
+                    && let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.link == Some(link))
+                {
                     peer.away = (away_ns, self.now_ns);
                 }
             }
