@@ -1,8 +1,9 @@
 //! The books against a naive model: what counts without timestamps cost and never give.
 
 use super::*;
-use crate::id::{Key, LimitId};
+use crate::id::{Cell, Key, LimitId};
 use crate::limits::LimitSpec;
+use crate::message::LeaseAck;
 use core::time::Duration;
 use proptest::prelude::*;
 use ratelimit_model::Limit;
