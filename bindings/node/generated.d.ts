@@ -16,7 +16,7 @@ export interface LimiterOptions {
   maxKeys?: number | null | undefined;
   /** The snapshot file that lets counts survive a restart. Default: none, counts live in memory alone. Takes the name of a file. */
   path?: string | null | undefined;
-  /** How often the snapshot is written. Default: 1 second. Takes a duration above 0. */
+  /** How often the snapshot is written, if there is a path. Default: 1 second. Takes a duration above 0. */
   snapshotEveryMs?: number | null | undefined;
   /** What to do with a damaged snapshot: start with the previous one or empty, save what is intact, or refuse to start. Default: auto. Takes "auto", "salvage" or "required". */
   restore?: 'auto' | 'salvage' | 'required' | null | undefined;

@@ -105,7 +105,7 @@ options! {
     Path "path" false "the name of a file"
         "The snapshot file that lets counts survive a restart. Default: none, counts live in memory alone."
     SnapshotEvery "snapshot_every" true "a duration above 0"
-        "How often the snapshot is written. Default: 1 second."
+        "How often the snapshot is written, if there is a path. Default: 1 second."
     Restore "restore" false "\"auto\", \"salvage\" or \"required\""
         "What to do with a damaged snapshot: start with the previous one or empty, save what is intact, or refuse to start. Default: auto."
     Share "share" false "a name, or true"
@@ -376,11 +376,12 @@ impl Options {
                 let every = self.snapshot_every.unwrap_or(SNAPSHOT_EVERY);
                 builder = builder.persist(path, every).restore(self.restore);
             }
-            None if self.snapshot_every.is_some() || self.restore != Restore::default() => {
+            // A period without a snapshot asks for nothing: whoever leaves out the path leaves the rest of a template as it is.
+            // A snapshot that must or may be restored and has no place is a mistake.
+            None if self.restore != Restore::default() => {
                 let spell = |wanted: Name| self.dialect.spell(&help(wanted));
                 return Err(Error::Option(format!(
-                    "{} and {} are about a snapshot, and there is none: give {} too",
-                    spell(Name::SnapshotEvery),
+                    "{} is about a snapshot, and there is none: give {} too",
                     spell(Name::Restore),
                     spell(Name::Path)
                 )));

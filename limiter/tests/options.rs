@@ -223,3 +223,14 @@ fn tables_are_shared_by_name_and_with_children() {
         "share_mismatch"
     );
 }
+
+#[test]
+fn a_period_without_a_snapshot_is_no_mistake_and_a_restore_is() {
+    let mut options = Options::new(Dialect::SnakeSeconds);
+    options.set("limits", text("10/s")).unwrap();
+    options.set("snapshot_every", OptionValue::Float(1.0)).unwrap();
+    assert!(options.build().unwrap().is_allowed("a"));
+    options.set("restore", text("required")).unwrap();
+    let error = options.build().unwrap_err().to_string();
+    assert!(error.contains("give path too"), "{error}");
+}
