@@ -1,0 +1,46 @@
+//! Outcomes as lines of text.
+
+use crate::run::Outcome;
+
+/// The head of a table of outcomes for a terminal.
+pub const HEAD: &str = "\
+scenario         subject  nodes mode          excess      %  busiest   used  worst s   min  mean   max  settled  bytes/node/s  pkts/node/s  invariants";
+
+/// One outcome under [`HEAD`].
+#[must_use]
+pub fn line(outcome: &Outcome) -> String {
+    let Outcome {
+        scenario,
+        nodes,
+        mode,
+        excess_units,
+        excess_percent,
+        busiest_second,
+        used,
+        worst_second,
+        ..
+    } = outcome;
+    let (min, mean, max) = outcome.per_100_ms;
+    let settled = outcome
+        .settled_s
+        .map_or_else(|| "never".to_owned(), |s| format!("{s:.1} s"));
+    let broken = if outcome.broken.is_empty() {
+        "hold".to_owned()
+    } else {
+        format!("BROKEN: {}", outcome.broken[0])
+    };
+    format!(
+        "{scenario:<16} {:<8} {nodes:>5} {mode:<12} {excess_units:>7.1} {excess_percent:>6.1} {busiest_second:>8.3} {used:>6.3} \
+         {worst_second:>8.3} {min:>5.2} {mean:>5.2} {max:>5.2} {settled:>8} {:>13.0} {:>12.1}  {broken}",
+        outcome.subject.name(),
+        outcome.bytes_per_node_s,
+        outcome.packets_per_node_s,
+    )
+}
+
+/// What the columns mean.
+pub const LEGEND: &str = "\
+excess: worst over-admission over all windows, in units above the burst, and in percent of the burst (below 0: never spent).
+busiest: most admitted in any second of the steady state, over the limit. used: admitted over what one ideal limiter admits.
+worst s: largest shortfall of one second. min, mean, max: admitted per 100 ms, over the limit's part.
+settled: until admissions are within 5 % of the ideal limiter's for good. bytes, pkts: sent, with packet headers.";
