@@ -19,7 +19,7 @@ Usage: cargo xtask CHORE
   quick      the same without loom models and without the heavy tests
   loom       the loom models, bounded as in `test`
   loom-full  the loom models without bounds, and every weakened ordering: hours
-  full       the long campaigns: 10^8 decisions, 10^8 ids, 10 million sequences; see docs/testing.md
+  full       the long campaigns: 10^8 decisions, 10^8 ids, 10 million sequences, 100,000 clusters; see docs/testing.md
   c          the C and C++ interface: header, tests, Valgrind, AddressSanitizer, examples from an installation
   header     writes include/ratelimit.h from the sources; with --check fails if it differs
   install    installs libratelimit: --prefix DIR, and --destdir DIR to put it below another root

@@ -144,6 +144,11 @@ pub(crate) fn test() -> Result<(), String> {
     crate::node::test()?;
     crate::python::test()?;
     crate::together::test()?;
+    simulate("1000")?;
+    run(
+        "the quick part of the accuracy tables",
+        cargo().args(SIMULATOR).args(["report", "--check"]),
+    )?;
     loom(false)
 }
 
@@ -165,6 +170,16 @@ fn faults() -> Result<(), String> {
         )?;
     }
     Ok(())
+}
+
+const SIMULATOR: [&str; 6] = ["run", "--locked", "--release", "-p", "ratelimit-sim", "--"];
+
+/// Seeds of the cluster, each a scenario of its own.
+fn simulate(seeds: &str) -> Result<(), String> {
+    run(
+        &format!("{seeds} simulated clusters"),
+        cargo().args(SIMULATOR).args(["--seed", "0", "--seeds", seeds]),
+    )
 }
 
 /// The quick part of it.
@@ -189,6 +204,7 @@ pub(crate) fn loom(full: bool) -> Result<(), String> {
 
 /// The long campaigns.
 pub(crate) fn full() -> Result<(), String> {
+    simulate("100000")?;
     for campaign in [&["share-kill", "--count", "10000"][..], &["share-step"]] {
         run(
             "killed processes",
