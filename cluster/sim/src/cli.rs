@@ -250,6 +250,7 @@ fn print(args: &SimulateArgs, outcome: &Outcome, out: &mut dyn Write) -> io::Res
 
 /// A line now and then, since campaigns take long.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_IN_FILE_EVERY: Duration = Duration::from_secs(30);
 
 fn many(args: &SimulateArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let plan = Plan {
@@ -298,7 +299,12 @@ fn many(args: &SimulateArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Wri
             }
         }
         done += 1;
-        if last.elapsed() >= PROGRESS_EVERY && args.seeds > 1 {
+        let every = if terminal {
+            PROGRESS_EVERY
+        } else {
+            PROGRESS_IN_FILE_EVERY
+        };
+        if last.elapsed() >= every && args.seeds > 1 {
             last = Instant::now();
             let text = format!(
                 "{done} of {} seeds, {failed} failed, {} s",
@@ -307,7 +313,7 @@ fn many(args: &SimulateArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Wri
             );
             if terminal {
                 write!(err, "\r\x1b[K{text}")?;
-            } else if done.is_multiple_of(64) || args.seeds < 1_000 {
+            } else {
                 writeln!(err, "{text}")?;
             }
         }
