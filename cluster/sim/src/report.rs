@@ -360,6 +360,8 @@ Where the leases fall short:
   passes: a second that the table of *split* shows.
 - **A thousand nodes at two requests a second each:** a share of the burst is one unit, so a request that comes early finds none and is
   denied although the limit has room. One owner for each key would serve the load from fewer nodes better than from all.
+- **Bytes per node** are mostly heartbeats, about 100 bytes twice a second on each link: they grow with the links, not with the load, and stop growing
+  where only some nodes own keys (an owner of 1,000 nodes sends to all of them; the others to 32). The mesh pays per report.
 - **Noise at small bursts:** `static` is exact where the load is even. The moment it is not, it serves a fraction.
 ";
 
