@@ -202,7 +202,6 @@ fn every_language_can_ask_for_it_by_name() {
     assert!(second.stats_by_name().contains(&("restored_cells", 1)));
     for (more, says) in [
         (("restore", text("salvage")), "give path too"),
-        (("snapshotEveryMs", OptionValue::Int(5)), "give path too"),
         (("restore", text("maybe")), "\"auto\", \"salvage\" or \"required\""),
     ] {
         let error = with(&[more]).unwrap_err();

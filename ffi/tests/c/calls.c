@@ -172,9 +172,10 @@ static void options(void) {
     OK(ratelimit_config_set_hash_key(config, "000102030405060708090a0b0c0d0e0f"));
     IS(ratelimit_config_set_snapshot_every(config, 0), RATELIMIT_ERR_OPTION);
     OK(ratelimit_config_set_snapshot_every(config, 1000000000));
-    /* How often what? There is no path. */
+    /* Restore what? There is no path. */
+    OK(ratelimit_config_set_restore(config, "required"));
     IS(ratelimit_open(config, &limiter), RATELIMIT_ERR_OPTION);
-    HOLDS(strstr(last_error(), "snapshot_every_ns") != NULL);
+    HOLDS(strstr(last_error(), "give path too") != NULL);
     OK(ratelimit_config_free(config));
 
     /* Bad numbers of a new config are reported by open. */
