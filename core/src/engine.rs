@@ -94,15 +94,7 @@ impl Engine {
     /// Errors: see [`EngineError`]; nothing is left behind.
     pub fn new(config: Config) -> Result<Self, EngineError> {
         let given = Self::checked(&config.limits)?;
-        let geometry = match config.max_keys {
-            None => Geometry::growing(),
-            // Each limit has a cell of its own for each client.
-            Some(keys) => keys
-                .checked_mul(given as u64)
-                .filter(|&cells| cells <= Self::MOST_KEYS)
-                .and_then(Geometry::presized)
-                .ok_or(EngineError::MaxKeys { max_keys: keys })?,
-        };
+        let geometry = Self::geometry(config.max_keys, given)?;
         Ok(Engine {
             table: Table::new(geometry, &config.limits, config.overflow).map_err(EngineError::Memory)?,
             hash_key: config.hash_key,
@@ -113,6 +105,19 @@ impl Engine {
             first_use: FirstUse::default(),
             sharing: None,
         })
+    }
+
+    /// For so many live clients under so many limits.
+    pub(crate) fn geometry(max_keys: Option<u64>, limits: usize) -> Result<Geometry, EngineError> {
+        match max_keys {
+            None => Ok(Geometry::growing()),
+            // Each limit has a cell of its own for each client.
+            Some(keys) => keys
+                .checked_mul(limits as u64)
+                .filter(|&cells| cells <= Self::MOST_KEYS)
+                .and_then(Geometry::presized)
+                .ok_or(EngineError::MaxKeys { max_keys: keys }),
+        }
     }
 
     /// Opens an engine on a table that other processes use too, or makes that table. Its hash key, clock and size are those of
@@ -166,7 +171,7 @@ impl Engine {
     }
 
     /// Says what is wrong with limits, if anything is, and how many there are.
-    fn checked(limits: &[Limit]) -> Result<usize, EngineError> {
+    pub(crate) fn checked(limits: &[Limit]) -> Result<usize, EngineError> {
         let given = limits.len();
         if given == 0 || given > MAX_LIMITS {
             return Err(EngineError::LimitCount {
@@ -626,6 +631,10 @@ impl Engine {
             inserted,
             recycled,
             translated,
+            // No engine is clustered yet.
+            voided: _,
+            undo_failed: _,
+            refunded: _,
         } = &self.table.events;
         Stats {
             allowed,

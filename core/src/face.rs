@@ -7,7 +7,7 @@ use ratelimit_model::{Gcra, Limit};
 
 use crate::clock::Clock;
 use crate::hash::Fingerprint;
-use crate::raw::{Asked, Axis, Geometry, Overflow, Table};
+use crate::raw::{Asked, Axis, Geometry, Grant, Map, Outcome, Overflow, Switched, Syncer, Table};
 
 pub use crate::raw::Stop;
 pub use crate::sync::{Mutant, Rule, Site, with_mutant};
@@ -49,7 +49,12 @@ impl ModelTable {
     #[must_use]
     pub fn is_allowed(&self, client: u64, now: u64, cost: u64) -> bool {
         let place = self.table.approach(Fingerprint::new(client));
-        match self.table.decide_at(&place, now, Axis::Own, cost) {
+        let ruling = if self.table.side().is_some() {
+            self.table.decide_counted_at(&place, now, cost)
+        } else {
+            self.table.decide_at(&place, now, Axis::Own, cost)
+        };
+        match ruling {
             Some(ruling) => ruling.allowed,
             None => self.decide(client, now, cost),
         }
@@ -183,4 +188,152 @@ impl ModelTable {
     pub fn is_collective(&self) -> bool {
         self.table.is_collective()
     }
+}
+
+/// What was counted on a table, by key, after a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Units taken out to be reported, and the key they were reported for.
+    pub drained: Vec<(u64, u64)>,
+    /// Units that are counted and not sent.
+    pub left: u64,
+    /// See `Events`.
+    pub voided: u64,
+    /// See `Events`.
+    pub undo_failed: u64,
+}
+
+impl Counted {
+    /// Units reported for a client.
+    #[must_use]
+    pub fn of(&self, client: u64) -> u64 {
+        self.drained
+            .iter()
+            .filter(|(key, _)| *key == client)
+            .map(|(_, units)| units)
+            .sum()
+    }
+}
+
+/// A lease of a model: `burst` requests at once, then one every `interval` nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelLease {
+    /// As in a limit.
+    pub limit: Limit,
+    /// Requests given at once.
+    pub tokens: u64,
+}
+
+/// A table whose use is counted.
+impl ModelTable {
+    /// As [`new`](ModelTable::new), clustered. At most `unconfirmed` units are spent that the owner has not confirmed.
+    #[must_use]
+    pub fn clustered(tiers: &[u64], cells: usize, limits: &[Limit], unconfirmed: u64) -> Self {
+        let geometry = Geometry::of(tiers, false).clustered();
+        let mut table = Table::new(geometry, limits, Overflow::Share).expect("memory for a model");
+        table.use_cells(cells);
+        table.set_cluster_rules(0, unconfirmed, u64::MAX);
+        ModelTable {
+            table,
+            clock: Clock::manual().0,
+            administrators: AtomicUsize::new(0),
+            most_administrators: AtomicUsize::new(0),
+        }
+    }
+
+    /// The one who synchronises. A model makes it before its threads, or in one of them.
+    #[must_use]
+    pub fn syncer(&self) -> ModelSyncer<'_> {
+        ModelSyncer {
+            table: self,
+            syncer: Syncer::for_models(&self.table).expect("a clustered table"),
+            reports: Vec::new(),
+        }
+    }
+
+    /// What is counted and was not sent, and what can never be charged; with the reports.
+    #[must_use]
+    pub fn counted(&self, reports: &[Report]) -> Counted {
+        let (voided, undo_failed) = self.table.events.units();
+        Counted {
+            drained: reports.iter().map(|report| (report.key, report.units)).collect(),
+            left: self.table.units_left(),
+            voided,
+            undo_failed,
+        }
+    }
+}
+
+pub use crate::raw::Report;
+
+/// Who drains and switches in a model.
+pub struct ModelSyncer<'a> {
+    table: &'a ModelTable,
+    syncer: Syncer<'a>,
+    /// What was drained.
+    pub reports: Vec<Report>,
+}
+
+impl ModelSyncer<'_> {
+    /// One pass over all that is listed.
+    pub fn drain(&mut self) {
+        let reports = &mut self.reports;
+        self.syncer
+            .drain(Map::Dirty, &mut |_, _| true, &mut |report| reports.push(report));
+    }
+
+    /// The owner confirms all that was drained so far; returns how many units.
+    pub fn confirm_all(&mut self) -> u64 {
+        let mut units = 0;
+        for report in self.reports.drain(..) {
+            self.syncer.confirm(report.number, report.tag, report.units);
+            units += report.units;
+        }
+        units
+    }
+
+    /// Gives a lease at `now`, by tokens and time in whole intervals; returns what comes back, or nothing if the key is gone.
+    pub fn give(&mut self, client: u64, lease: &ModelLease, now: u64) -> Option<u64> {
+        let gcra = Gcra::new(&lease.limit).expect("a model's limit");
+        let grant = Grant { gcra, until: None };
+        let outcome = self.syncer.give(Fingerprint::new(client), 0, &grant, |before| {
+            let held = lease.tokens + before.map_or(0, |(old, state)| tokens(&old, state, now));
+            let kept = held.min(gcra.burst());
+            Switched {
+                tat: state(&gcra, kept, now),
+                returned: held - kept,
+            }
+        });
+        match outcome {
+            Outcome::Done(returned) | Outcome::Standing(returned) => Some(returned),
+            Outcome::Gone => None,
+        }
+    }
+
+    /// Ends a lease at `now`: all that is left comes back. True if no lease is in force then.
+    pub fn end(&mut self, client: u64, now: u64) -> (u64, bool) {
+        let without = self.table.table.terms_gcra();
+        let outcome = self
+            .syncer
+            .end(Fingerprint::new(client), 0, &without, |lease, at| Switched {
+                tat: state(&without, 0, now),
+                returned: tokens(&lease, at, now),
+            });
+        match outcome {
+            Outcome::Done(returned) => (returned, true),
+            Outcome::Standing(returned) => (returned, false),
+            Outcome::Gone => (0, true),
+        }
+    }
+}
+
+/// Whole requests that may be spent at once, under numbers whose interval is whole.
+fn tokens(gcra: &Gcra, state: u64, now: u64) -> u64 {
+    let backlog = ratelimit_model::time::ahead(state, now);
+    gcra.tolerance_ns().saturating_sub(backlog) / gcra.whole_interval()
+}
+
+/// The state in which so many are left.
+fn state(gcra: &Gcra, tokens: u64, now: u64) -> u64 {
+    now + gcra.tolerance_ns() - tokens * gcra.whole_interval()
 }

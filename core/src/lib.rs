@@ -12,6 +12,8 @@
 
 mod clock;
 #[cfg(not(ratelimit_loom))]
+pub mod clustered;
+#[cfg(not(ratelimit_loom))]
 mod counters;
 #[cfg(not(ratelimit_loom))]
 mod engine;

@@ -111,6 +111,38 @@ pub enum Site {
     AdminTake,
     /// The same, given back.
     AdminRelease,
+    /// `u` of a clustered cell, by deciders and by the one who drains.
+    UseLoad,
+    /// Use counted before it is charged.
+    Reserve,
+    /// The same taken back.
+    Unreserve,
+    /// The flag that says that a request was denied.
+    Want,
+    /// `u` of a cell that might be claimed.
+    ClaimUse,
+    /// The claimer's swap of `u`.
+    Void,
+    /// A bit that says where something is to be reported.
+    Mark,
+    /// All bits of a word taken.
+    MarkTake,
+    /// `k` of a cell that is drained.
+    DrainKey,
+    /// Use taken out to be reported, or confirmed.
+    Drain,
+    /// The index of a cell's pair, before a first lease.
+    PairStore,
+    /// The index of a cell's pair.
+    PairLoad,
+    /// A lease that is not in force yet.
+    LeaseStore,
+    /// The lease that a word names.
+    LeaseLoad,
+    /// `w` once more, after the lease that it names.
+    LeaseAgain,
+    /// A lease put in force, or ended.
+    Switch,
 }
 
 /// A rule of the protocol.
@@ -166,6 +198,46 @@ pub enum Rule {
     AdminProof,
     /// Who takes it over finishes or undoes what was left half done.
     RepairOnTakeover,
+    /// Use is counted only under the tag of the incarnation that it is charged to.
+    CountUnderTag,
+    /// A tag is wider than a version.
+    WideTag,
+    /// Use is counted before it is charged.
+    CountBeforeCharge,
+    /// Who finds a cell to claim asks whether all its use is reported.
+    ClaimerAsksField,
+    /// And asks that after he has read the word that he claims.
+    FieldAfterWord,
+    /// The claimer begins the next tag before he writes his key.
+    VoidBeforeKey,
+    /// He counts his own request after he has written his key.
+    KeyBeforeCount,
+    /// Who drains reads the key before he takes the use out.
+    KeyBeforeDrain,
+    /// What was counted in vain is taken back only under its tag.
+    UndoUnderTag,
+    /// The bit that says where to look is set after the counting.
+    DirtyAfterCount,
+    /// Units of an overdraft stay in the field until they are confirmed.
+    FlightStaysCounted,
+    /// A lease is written before the word that puts it in force.
+    LeaseBeforeWord,
+    /// A lease is written to the slot that is out of force.
+    OtherSlot,
+    /// A switch raises the TAT.
+    SwitchRaises,
+    /// A refund under a lease stops at the TAT that the lease began with.
+    RefundStopsAtStart,
+    /// A key that was under a lease has its word not lowered afterwards.
+    LeasedStays,
+    /// What a switch gives back it gives back once it is in force.
+    ReturnAfterSwitch,
+    /// A pair is free only when the word no longer names it.
+    FreeAfterSwitch,
+    /// A cell under a lease is not claimable.
+    LeasedIsTaken,
+    /// A decision under a lease reads the word again after the lease.
+    LeaseAgain,
 }
 
 #[cfg(not(ratelimit_loom))]

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use ratelimit_core::face::{ModelTable, Mutant, Rule, Site, Stop, with_mutant};
+pub use ratelimit_core::face::{Counted, ModelLease, ModelTable, Mutant, Rule, Site, Stop, with_mutant};
 use ratelimit_model::Limit;
 
 /// The emission interval of most models, in nanoseconds.
@@ -26,6 +26,11 @@ pub fn limit(burst: u64, interval: u64) -> Limit {
 /// A table with one limit of `burst` requests and interval [`T`].
 pub fn table(tiers: &[u64], cells: usize, burst: u64) -> Arc<ModelTable> {
     Arc::new(ModelTable::new(tiers, false, cells, &[limit(burst, T)]))
+}
+
+/// A clustered table with that limit. At most `unconfirmed` units are spent that no owner has confirmed.
+pub fn clustered(tiers: &[u64], cells: usize, burst: u64, unconfirmed: u64) -> Arc<ModelTable> {
+    Arc::new(ModelTable::clustered(tiers, cells, &[limit(burst, T)], unconfirmed))
 }
 
 /// A thread of a model.

@@ -13,6 +13,8 @@ mod backwards;
 #[cfg(ratelimit_loom)]
 mod collective;
 #[cfg(ratelimit_loom)]
+mod counted;
+#[cfg(ratelimit_loom)]
 mod dead;
 #[cfg(ratelimit_loom)]
 mod denial;
@@ -30,6 +32,8 @@ mod help;
 mod insert;
 #[cfg(ratelimit_loom)]
 mod last_token;
+#[cfg(ratelimit_loom)]
+mod lease;
 #[cfg(ratelimit_loom)]
 mod limit_change;
 #[cfg(ratelimit_loom)]

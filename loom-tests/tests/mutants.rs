@@ -20,6 +20,8 @@ pub fn models() -> impl Iterator<Item = &'static Model> {
         crate::refund::MODELS,
         crate::limit_change::MODELS,
         crate::overrides::MODELS,
+        crate::counted::MODELS,
+        crate::lease::MODELS,
     ]
     .into_iter()
     .flatten()
@@ -39,14 +41,17 @@ every!(RULES: Rule [
     SettleFence, HelperFence, TopAgain, KillBeforeConfirm, VersionOnClaim, OwnerComparesVersion, OwnerAcceptsHelp,
     ExpiredLiveCounts, KeyAgain, Floor, FloorAgain, CollectiveSecondLook, CollectiveBeforeConfirm, DenialAgain, LowerWins,
     LimitAgain, GenerationInWord, RecordAgain, RemovalInSteps, RemovalMovesWord, RecordBeforeConfirm, DeadClaims, ClaimProof,
-    AdminProof, RepairOnTakeover,
+    AdminProof, RepairOnTakeover, CountUnderTag, WideTag, CountBeforeCharge, ClaimerAsksField, FieldAfterWord, VoidBeforeKey,
+    KeyBeforeCount, KeyBeforeDrain, UndoUnderTag, DirtyAfterCount, FlightStaysCounted, LeaseBeforeWord, OtherSlot, SwitchRaises,
+    RefundStopsAtStart, LeasedStays, ReturnAfterSwitch, FreeAfterSwitch, LeasedIsTaken, LeaseAgain,
 ]);
 
 every!(SITES: Site [
     KeyScan, WordLoad, KeyAgain, DenialAgain, Charge, ClaimScan, Claim, KeyStore, Publish, SettleFence, Kill, Confirm,
     Outcome, TopLoad, TopOpen, FloorLoad, FloorRaise, CollectiveFlag, CollectiveLoad, CollectiveCharge, CollectiveFence,
     LimitLoad, LimitWords, LimitAgain, LimitStore, LimitPublish, Translate, Refund, RecordsLoad, RecordLoad, RecordStore,
-    RemovalFence, ClaimFree, AdminTake, AdminRelease,
+    RemovalFence, ClaimFree, AdminTake, AdminRelease, UseLoad, Reserve, Unreserve, Want, ClaimUse, Void, Mark, MarkTake, DrainKey,
+    Drain, PairStore, PairLoad, LeaseStore, LeaseLoad, LeaseAgain, Switch,
 ]);
 
 /// The order of a site in the code.
@@ -65,8 +70,22 @@ pub fn order_of(site: Site) -> Ordering {
         | Site::LimitWords
         | Site::RecordsLoad
         | Site::RecordLoad
-        | Site::AdminTake => Acquire,
-        Site::KeyStore | Site::LimitStore | Site::LimitPublish | Site::RecordStore | Site::AdminRelease => Release,
+        | Site::AdminTake
+        | Site::UseLoad
+        | Site::ClaimUse
+        | Site::MarkTake
+        | Site::DrainKey
+        | Site::PairLoad
+        | Site::LeaseLoad
+        | Site::LeaseAgain => Acquire,
+        Site::KeyStore
+        | Site::LimitStore
+        | Site::LimitPublish
+        | Site::RecordStore
+        | Site::AdminRelease
+        | Site::Mark
+        | Site::PairStore
+        | Site::LeaseStore => Release,
         Site::Charge
         | Site::Claim
         | Site::Publish
@@ -78,7 +97,13 @@ pub fn order_of(site: Site) -> Ordering {
         | Site::CollectiveFlag
         | Site::CollectiveCharge
         | Site::Translate
-        | Site::Refund => AcqRel,
+        | Site::Refund
+        | Site::Reserve
+        | Site::Unreserve
+        | Site::Want
+        | Site::Void
+        | Site::Drain
+        | Site::Switch => AcqRel,
         Site::SettleFence | Site::CollectiveFence | Site::RemovalFence => SeqCst,
         Site::LimitAgain => Relaxed,
     }
@@ -119,6 +144,9 @@ const BY_CAS: &str = "the compare-and-swap succeeds only on the word that an Acq
 const BY_SEQUENCE: &str =
     "a compare-and-swap of any order carries on the release sequence of the cell's Publish or Translate";
 const BY_FENCE: &str = "only its value matters, and the SeqCst fences on both sides see to that";
+const BY_USE: &str = "a compare-and-swap of any order carries on the release sequence of Reserve or Void";
+const LEASE_AGAIN: &str =
+    "a charge fails on the word and a denial reads it again; but numbers of two leases do not get into the arithmetic";
 const BY_CLAIM: &str = "whoever has to see the floor sees the claim that followed it, and Claim releases";
 
 /// No wildcard: who adds a rule has to say which model it needs.
@@ -149,6 +177,26 @@ fn without(rule: Rule) -> Verdict {
         Rule::ClaimProof => Fails("dead::claim_of_the_living", 20),
         Rule::AdminProof => Fails("dead::administrator_lives", 5),
         Rule::RepairOnTakeover => Fails("dead::administrator", 5),
+        Rule::CountUnderTag => Fails("counted::stalled_updater", 20),
+        Rule::WideTag => Fails("counted::twice_recycled", 50),
+        Rule::CountBeforeCharge => Fails("counted::stalled_updater", 20),
+        Rule::ClaimerAsksField => Fails("counted::drain_against_claim", 5),
+        Rule::FieldAfterWord => Fails("counted::stalled_updater", 20),
+        Rule::VoidBeforeKey => Fails("counted::three", 100),
+        Rule::KeyBeforeCount => Fails("counted::claim_against_drain", 20),
+        Rule::KeyBeforeDrain => Fails("counted::drain_against_claim", 20),
+        Rule::UndoUnderTag => Fails("counted::stalled_updater", 20),
+        Rule::DirtyAfterCount => Fails("counted::updater_against_drain", 5),
+        Rule::FlightStaysCounted => Fails("counted::overdraft", 5),
+        Rule::LeaseBeforeWord => Fails("lease::switch", 20),
+        Rule::OtherSlot => Fails("lease::switch", 20),
+        Rule::SwitchRaises => Fails("lease::there_and_back", 20),
+        Rule::RefundStopsAtStart => Fails("lease::refund", 20),
+        Rule::LeasedStays => Fails("lease::refund_after", 20),
+        Rule::ReturnAfterSwitch => Fails("lease::switch", 20),
+        Rule::FreeAfterSwitch => Fails("lease::end", 20),
+        Rule::LeasedIsTaken => Fails("lease::against_claim", 5),
+        Rule::LeaseAgain => Holds(LEASE_AGAIN),
     }
 }
 
@@ -198,6 +246,34 @@ fn weakened(site: Site, weak: Ordering) -> Verdict {
         Site::ClaimFree => Holds("nobody decides by a cell that is FREE"),
         Site::AdminTake => Fails("dead::administrators", 5),
         Site::AdminRelease => Fails("dead::administrators", 5),
+        Site::UseLoad => Fails("counted::three", 10),
+        Site::Reserve if weak == Release => Holds(BY_CAS),
+        Site::Reserve => Fails("counted::three", 10),
+        Site::Unreserve if weak == Release => Holds(BY_CAS),
+        Site::Unreserve => Holds(BY_USE),
+        Site::Want if weak == Release => Holds(BY_CAS),
+        Site::Want => Holds(BY_USE),
+        Site::ClaimUse => Holds(
+            "the word that is read before carries all that was counted for it, and the claim fails on a later one",
+        ),
+        Site::Void if weak == Release => Holds("only its value matters: what comes back can never be charged"),
+        Site::Void => Holds("KeyStore, which follows it, releases it: who reads the new key sees the new tag"),
+        Site::Mark => Fails("counted::stalled_updater", 5),
+        Site::MarkTake => Fails("counted::stalled_updater", 5),
+        Site::DrainKey => Holds(
+            "a key that is read before the swap is not one whose claimer came after it: Drain releases, and Void acquires",
+        ),
+        Site::Drain if weak == Release => Holds(BY_CAS),
+        Site::Drain => Holds("DrainKey is Acquire: who has read a new key fails on the old tag"),
+        Site::PairStore => Holds("Switch releases it with the lease"),
+        Site::PairLoad => {
+            Holds("the word that named the slot was read with Acquire, and no pair is named by two cells at once")
+        }
+        Site::LeaseStore => Fails("lease::against_denial", 10),
+        Site::LeaseLoad => Fails("lease::against_denial", 10),
+        Site::LeaseAgain => Holds(LEASE_AGAIN),
+        Site::Switch if weak == Release => Holds(BY_CAS),
+        Site::Switch => Fails("lease::switch", 5),
     }
 }
 
@@ -220,11 +296,13 @@ pub fn catch(mutant: Mutant, name: &str, thousands: usize) -> Outcome {
     with_mutant(Some(mutant), || explore(model.run, bound))
 }
 
-/// Every mutant that a model is said to catch is caught by it.
+/// Every mutant that a model is said to catch is caught by it. `MUTANT` chooses by a part of the name.
 #[test]
 fn what_is_needed_is_needed() {
     let mut missed = Vec::new();
-    for mutant in mutants() {
+    let wanted = std::env::var("MUTANT").unwrap_or_default();
+    let chosen = |mutant: &Mutant| wanted.split(',').any(|part| format!("{mutant:?}").contains(part));
+    for mutant in mutants().into_iter().filter(chosen) {
         let Fails(name, thousands) = verdict(mutant) else {
             continue;
         };

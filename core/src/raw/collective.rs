@@ -65,7 +65,10 @@ impl Table {
         terms: &Terms,
         asked: &Asked<'_>,
     ) -> Option<Ruling> {
+        // What is charged here is not reported.
+        let bounded = (self.side()).is_some_and(|side| self.most_unconfirmed(&side, limit) != u64::MAX);
         let allowed = match self.overflow {
+            _ if bounded => asked.cost == 0,
             Overflow::Share if asked.cost > terms.gcra.burst() => false,
             // What one limit says of a shared cell another takes for a clock that was set back: see `bring_back`.
             Overflow::Share if terms.charged == Charged::OVERRIDE => asked.cost == 0,

@@ -47,9 +47,19 @@ pub(crate) struct Geometry {
     pub(crate) count: usize,
     /// One tier for all keys and a small one behind it: probed in that order. Otherwise the newest tier comes first.
     pub(crate) presized: bool,
+    /// Each cell has words beside its line: see [`super::side`].
+    pub(crate) clustered: bool,
 }
 
 impl Geometry {
+    /// The same for a clustered table.
+    pub(crate) fn clustered(self) -> Self {
+        Geometry {
+            clustered: true,
+            ..self
+        }
+    }
+
     /// For about `keys` live keys: twice as many cells, and 1/64 of that for those that find no cell.
     ///
     /// At half load about one key in 100,000 finds its two lines full. `None` if that is more than can be addressed.
@@ -98,6 +108,7 @@ impl Geometry {
             tiers,
             count: lines.len().min(MAX_TIERS),
             presized,
+            clustered: false,
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) const TOP_SECOND_SHIFT: u32 = 24;
 pub(crate) const DETOUR_LIMITS: u64 = 1;
 /// Some client has a limit of its own or is blocked, or was.
 pub(crate) const DETOUR_RECORDS: u64 = 2;
+/// The table is clustered: decisions count what they charge.
+pub(crate) const DETOUR_CLUSTER: u64 = 4;
 
 /// A time word that was ever set. A time alone could not say so, since every time is legal.
 pub(crate) const TIME_SET: u64 = 1 << 63;

@@ -91,11 +91,19 @@ impl Table {
                         w: &line.w[i],
                         number,
                     };
+                    let before = if rule(Rule::FieldAfterWord) {
+                        None
+                    } else {
+                        self.side().map(|side| side.is_reported(number))
+                    };
                     // Acquire: the word that a claim replaces carries all charges made on it, so that the floor is raised
                     // above the right TAT.
                     let word = Word(cell.w.load(order(Site::ClaimScan, Ordering::Acquire)));
                     claims_seen |= word.state() == State::Claim;
                     let Some(idle) = self.idle(word, asked) else { continue };
+                    if !self.is_reported(number, before) {
+                        continue;
+                    }
                     claimable[side] += 1;
                     if best[side].is_none_or(|(_, _, most)| idle > most) {
                         best[side] = Some((cell, word, idle));
@@ -149,6 +157,7 @@ impl Table {
         match word.state() {
             State::Free => Some(if cfg!(ratelimit_loom) { 0 } else { u64::MAX }),
             State::Claim => None,
+            State::Live if word.lease_slot().is_some() && rule(Rule::LeasedIsTaken) => None,
             State::Tentative | State::Live => {
                 let now = self.now_on(word.axis(), asked, word.tat());
                 let idle = if cfg!(ratelimit_loom) {
@@ -158,6 +167,16 @@ impl Table {
                 };
                 (time::ahead(word.tat(), now) == 0).then_some(idle)
             }
+        }
+    }
+
+    /// Whether nothing in the cell is still to be reported, for one who has read its word. `before`: models that ask too early
+    /// asked then.
+    #[inline]
+    fn is_reported(&self, number: u64, before: Option<bool>) -> bool {
+        match self.side() {
+            Some(side) => before.unwrap_or_else(|| side.is_reported(number)),
+            None => true,
         }
     }
 
@@ -179,6 +198,8 @@ impl Table {
             // The key was decided in a collective cell before, whose debt it takes along.
             return Some(Ruling::new(false, terms.gcra, start, asked));
         };
+        // More than may be spent without a lease: the key gets a cell all the same, so that a lease can be asked for.
+        let wanted = (self.side()).is_some_and(|side| asked.cost > self.most_unconfirmed(&side, limit));
         let recycled = word.state() != State::Free;
         if recycled && rule(Rule::Floor) {
             // Whoever lost this cell could come with an earlier time and start afresh: from now on no insert decides before
@@ -198,13 +219,58 @@ impl Table {
             return None;
         }
         // Release: pairs with `KeyScan` and `KeyAgain`. Who sees this key sees at least the claim.
-        cell.k.store(key, order(Site::KeyStore, Ordering::Release));
+        let store_key = || cell.k.store(key, order(Site::KeyStore, Ordering::Release));
+        let counted = match self.side() {
+            None => {
+                store_key();
+                None
+            }
+            Some(side) => Some(self.begin_counted(
+                &side,
+                cell,
+                claim,
+                limit,
+                if wanted { 0 } else { asked.cost },
+                store_key,
+            )),
+        };
 
         // AcqRel: pairs with `WordLoad` and `KeyAgain`. Who sees the cell in use sees its key.
         let tentative = Word::tentative(asked.axis, terms.charged, claim, tat);
         if !self.swap(Site::Publish, cell.w, claim, tentative) {
             return None;
         }
+        let ruling = self.finish(cell, tentative, tat, start, client, limit, terms, asked);
+        if ruling.is_some() {
+            Events::count(&self.events.inserted);
+            if recycled {
+                Events::count(&self.events.recycled);
+            }
+            if wanted {
+                return Some(Ruling::new(false, terms.gcra, start, asked));
+            }
+        } else if let (Some(side), Some(tag)) = (self.side(), counted)
+            && !wanted
+        {
+            self.unreserve(&side, cell, tag, asked.cost);
+        }
+        ruling
+    }
+
+    /// Settles a cell that its owner has published. `None`: his request is not in it.
+    #[allow(clippy::too_many_arguments)]
+    fn finish(
+        &self,
+        cell: Cell<'_>,
+        tentative: Word,
+        tat: u64,
+        start: u64,
+        client: Fingerprint,
+        limit: usize,
+        terms: &Terms,
+        asked: &Asked<'_>,
+    ) -> Option<Ruling> {
+        let key = self.key(client, limit);
         let settler = Settler {
             terms,
             start: Some(start),
@@ -225,10 +291,6 @@ impl Table {
         }
         if !rule(Rule::OwnerAcceptsHelp) && outcome.tat() != tentative.tat() {
             return None;
-        }
-        Events::count(&self.events.inserted);
-        if recycled {
-            Events::count(&self.events.recycled);
         }
         Some(Ruling::new(true, terms.gcra, tat, asked))
     }

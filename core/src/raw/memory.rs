@@ -1,4 +1,5 @@
-//! The memory of a table: one mapping that holds the header, the lines of the overrides and the lines of the cells.
+//! The memory of a table: one mapping that holds the header, the lines of the overrides and the lines of the cells; behind them,
+//! in a clustered table, what lies beside the cells.
 //!
 //! The whole range is reserved at the start and costs nothing until it is touched; pages come as zeros, and zeros are a
 //! valid empty table. So opening a tier is one store, and no operation does work in proportion to the table.
@@ -19,6 +20,9 @@ pub(crate) use modelled::Memory;
 mod mapped {
     use super::{Geometry, Header, Line};
     use crate::raw::held::Held;
+    use crate::raw::lease::Pair;
+    use crate::raw::side::{Side, SideHeader, SideLine, map_words};
+    use crate::sync::AtomicU64;
     use memmap2::{MmapOptions, MmapRaw};
     use std::sync::Arc;
 
@@ -28,7 +32,45 @@ mod mapped {
     pub(crate) struct Layout {
         records_at: usize,
         cells_at: usize,
+        /// Where the parts of a clustered table lie.
+        side: Option<SideLayout>,
         pub(crate) bytes: usize,
+    }
+
+    /// Behind the cells, each at a multiple of the page size.
+    struct SideLayout {
+        header_at: usize,
+        lines_at: usize,
+        maps_at: usize,
+        leases_at: usize,
+        leases: usize,
+    }
+
+    impl SideLayout {
+        /// With the end of it.
+        fn behind(cells_end: u64, lines: u64) -> Option<(Self, u64)> {
+            // As many leases as a sixteenth of the cells: keys are leased only while they are contended.
+            let leases = (lines / 4).clamp(1_024, 1 << 20).next_power_of_two();
+            let header_at = cells_end.checked_next_multiple_of(PAGE)?;
+            let lines_at = header_at.checked_add((size_of::<SideHeader>() as u64).next_multiple_of(PAGE))?;
+            let maps_at = lines
+                .checked_mul(size_of::<SideLine>() as u64)?
+                .checked_add(lines_at)?
+                .checked_next_multiple_of(PAGE)?;
+            let maps = map_words(lines) * 2 * size_of::<AtomicU64>() as u64;
+            let leases_at = maps_at.checked_add(maps)?.checked_next_multiple_of(PAGE)?;
+            let end = leases_at.checked_add(leases * size_of::<Pair>() as u64)?;
+            // What is below `end` fits as well.
+            usize::try_from(end).ok()?;
+            let layout = SideLayout {
+                header_at: header_at as usize,
+                lines_at: lines_at as usize,
+                maps_at: maps_at as usize,
+                leases_at: leases_at as usize,
+                leases: leases as usize,
+            };
+            Some((layout, end))
+        }
     }
 
     impl Layout {
@@ -38,10 +80,17 @@ mod mapped {
             let records_at = (size_of::<Header>() as u64).next_multiple_of(PAGE);
             let cells_at = (records_at + records.total_lines() * line).next_multiple_of(PAGE);
             let bytes = cells.total_lines().checked_mul(line)?.checked_add(cells_at)?;
+            let (side, bytes) = if cells.clustered {
+                let (side, end) = SideLayout::behind(bytes, cells.total_lines())?;
+                (Some(side), end)
+            } else {
+                (None, bytes)
+            };
             let bytes = isize::try_from(bytes).ok()? as usize;
             Some(Layout {
                 records_at: records_at as usize,
                 cells_at: cells_at as usize,
+                side,
                 bytes,
             })
         }
@@ -49,13 +98,26 @@ mod mapped {
 
     pub(crate) struct Memory {
         // Invariant: maps at least `size_of::<Header>()` bytes at `header`, `record_lines` lines at `records` and `cell_lines`
-        // lines at `cells`. Each begins at a multiple of the page size, so that it is aligned for its type.
+        // lines at `cells`. Each begins at a multiple of the page size, so that it is aligned for its type. If `side` is not
+        // null it does the same for `SideHeader`, and `side_parts` says where in the mapping the others lie.
         map: Arc<MmapRaw>,
         header: *const Header,
         records: *const Line,
         record_lines: u64,
         cells: *const Line,
         cell_lines: u64,
+        side: *const SideHeader,
+        side_parts: SideParts,
+    }
+
+    /// Where a clustered table has its parts; all null or 0 in another.
+    #[derive(Clone, Copy)]
+    struct SideParts {
+        lines: *const SideLine,
+        maps: *const AtomicU64,
+        map_words: usize,
+        leases: *const Pair,
+        leases_len: usize,
     }
 
     // Safety: the pointers lead into `map`, which lives and moves with them and is itself `Send` and `Sync`; what they point
@@ -92,7 +154,20 @@ mod mapped {
                 start.wrapping_add(layout.records_at),
                 start.wrapping_add(layout.cells_at),
             );
+            let part = |at: fn(&SideLayout) -> usize| {
+                let at = layout.side.as_ref().map(at);
+                at.map_or(std::ptr::null(), |at| start.wrapping_add(at))
+            };
+            let side_parts = SideParts {
+                lines: part(|side| side.lines_at).cast(),
+                maps: part(|side| side.maps_at).cast(),
+                map_words: 2 * map_words(cells.total_lines()) as usize,
+                leases: part(|side| side.leases_at).cast(),
+                leases_len: layout.side.as_ref().map_or(0, |side| side.leases),
+            };
             Some(Memory {
+                side: part(|side| side.header_at).cast(),
+                side_parts,
                 header: start.cast(),
                 records: records_start.cast(),
                 record_lines: records.total_lines(),
@@ -124,6 +199,25 @@ mod mapped {
             // Safety: `Tier::candidates` gives indices below the sum of all lines, and those are mapped there (Invariant of
             // `map`); a line is atomics only.
             unsafe { &*self.cells.add(index as usize) }
+        }
+
+        /// What lies beside the cells, in a clustered table.
+        #[inline(always)]
+        pub(crate) fn side(&self) -> Option<Side<'_>> {
+            if self.side.is_null() {
+                return None;
+            }
+            let parts = &self.side_parts;
+            // Safety: `over` has put all four parts inside the mapping, each at a multiple of the page size and with room for so
+            // many elements (Invariant of `map`); they are atomics only, for which zeros are valid and shared writes are sound.
+            unsafe {
+                Some(Side {
+                    header: &*self.side,
+                    lines: std::slice::from_raw_parts(parts.lines, self.cell_lines as usize),
+                    maps: std::slice::from_raw_parts(parts.maps, parts.map_words),
+                    leases: std::slice::from_raw_parts(parts.leases, parts.leases_len),
+                })
+            }
         }
 
         /// Line `index` of the overrides.
@@ -163,6 +257,8 @@ mod mapped {
 #[cfg(ratelimit_loom)]
 mod modelled {
     use super::{Geometry, Header, Line};
+    use crate::raw::lease::Pair;
+    use crate::raw::side::{LimitRules, Side, SideCell, SideHeader, SideLine};
     use crate::sync::AtomicU64;
     use std::array::from_fn;
 
@@ -170,6 +266,40 @@ mod modelled {
         header: Header,
         cells: Vec<Line>,
         records: Vec<Line>,
+        side: Option<ModelledSide>,
+    }
+
+    struct ModelledSide {
+        header: SideHeader,
+        lines: Vec<SideLine>,
+        maps: [AtomicU64; 2],
+        leases: [Pair; 2],
+    }
+
+    impl ModelledSide {
+        fn new(lines: u64) -> Self {
+            let zero = || AtomicU64::new(0);
+            let cell = || SideCell {
+                u: zero(),
+                aside: zero(),
+            };
+            ModelledSide {
+                header: SideHeader {
+                    limits: from_fn(|_| LimitRules {
+                        unconfirmed: 0.into(),
+                        urgent: 0.into(),
+                    }),
+                    syncer: zero(),
+                },
+                lines: (0..lines)
+                    .map(|_| SideLine {
+                        cells: from_fn(|_| cell()),
+                    })
+                    .collect(),
+                maps: from_fn(|_| zero()),
+                leases: from_fn(|_| Pair::for_models()),
+            }
+        }
     }
 
     impl Memory {
@@ -185,6 +315,7 @@ mod modelled {
                 header: Header::for_models(),
                 cells: lines(cells.total_lines()),
                 records: lines(records.total_lines()),
+                side: cells.clustered.then(|| ModelledSide::new(cells.total_lines())),
             })
         }
 
@@ -198,6 +329,15 @@ mod modelled {
 
         pub(crate) fn record_line(&self, index: u64) -> &Line {
             &self.records[index as usize]
+        }
+
+        pub(crate) fn side(&self) -> Option<Side<'_>> {
+            self.side.as_ref().map(|side| Side {
+                header: &side.header,
+                lines: &side.lines,
+                maps: &side.maps,
+                leases: &side.leases,
+            })
         }
 
         pub(crate) fn prefetch(&self, _index: u64) {}

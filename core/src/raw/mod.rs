@@ -17,6 +17,11 @@
 //! | [`records`] | overrides and blocks: the writer's side |
 //! | [`export`] | what snapshots are made of: all debts out, and back in |
 //! | [`survey`] | how full the table is |
+//! | [`side`] | clustered tables: use counted and not reported yet |
+//! | [`counted`] | clustered tables: deciding on a cell |
+//! | [`lease`] | clustered tables: what a node may spend by an owner's leave |
+//! | [`drain`] | clustered tables: the one who takes use out to report it |
+//! | [`switch`] | clustered tables: the same one puts leases in force and ends them |
 //!
 //! The protocol, rule by rule, with the interleaving that breaks without it: `docs/memory-ordering.md`.
 
@@ -24,19 +29,24 @@ mod admin;
 #[cfg(not(ratelimit_loom))]
 mod audit;
 mod collective;
+mod counted;
+mod drain;
 #[cfg(not(ratelimit_loom))]
 mod export;
 mod geometry;
 mod header;
 mod held;
 mod insert;
+mod lease;
 mod line;
 mod lives;
 mod memory;
 #[cfg(ratelimit_loom)]
 mod models;
 mod records;
+mod side;
 mod survey;
+mod switch;
 mod table;
 mod terms;
 mod word;
@@ -44,6 +54,8 @@ mod word;
 pub(crate) use admin::NoRoom;
 #[cfg(not(ratelimit_loom))]
 pub use audit::Audit;
+pub use drain::Report;
+pub(crate) use drain::Syncer;
 #[cfg(not(ratelimit_loom))]
 pub(crate) use export::{Debt, Told};
 pub(crate) use geometry::Geometry;
@@ -56,7 +68,9 @@ pub(crate) use lives::Lives;
 pub(crate) use memory::{Layout, Memory};
 #[cfg(ratelimit_loom)]
 pub use models::Stop;
+pub(crate) use side::Map;
 pub use survey::Survey;
+pub use switch::{Grant, Outcome, Switched};
 pub(crate) use table::{Asked, Place, Ruling, Table};
 pub use table::{Events, Overflow};
 pub(crate) use terms::Record;

@@ -110,6 +110,25 @@ impl Table {
         }
     }
 
+    /// Units that are counted and were not sent.
+    pub(crate) fn units_left(&self) -> u64 {
+        let Some(side) = self.side() else { return 0 };
+        let mut units = 0;
+        for line in side.lines {
+            for cell in &line.cells {
+                let now = super::side::Use(cell.u.load(Ordering::Acquire));
+                let aside = super::lease::Aside(cell.aside.load(Ordering::Acquire));
+                units += now.field() - aside.units(now.tag()).min(now.field());
+            }
+        }
+        units
+    }
+
+    /// The numbers of the first limit.
+    pub(crate) fn terms_gcra(&self) -> Gcra {
+        self.header().limits[0].load().1
+    }
+
     pub(crate) fn live_tats(&self, key: u64) -> Vec<u64> {
         let mut tats = Vec::new();
         self.all_cells(|cell| {

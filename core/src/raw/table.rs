@@ -8,7 +8,8 @@ use ratelimit_model::{Gcra, Limit, Verdict, time};
 
 use super::geometry::{Geometry, MAX_TIERS, Tier};
 use super::header::{
-    DETOUR_LIMITS, DETOUR_RECORDS, Header, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, TOP_SECOND_SHIFT, TOP_TIERS,
+    DETOUR_CLUSTER, DETOUR_LIMITS, DETOUR_RECORDS, Header, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, TOP_SECOND_SHIFT,
+    TOP_TIERS,
 };
 use super::line::CELLS;
 use super::lives::Lives;
@@ -48,6 +49,12 @@ pub struct Events {
     pub recycled: Counter,
     /// Cells brought along after a change of limit or of axis.
     pub translated: Counter,
+    /// Units that were counted for the cluster and can never be charged, since their cell was taken over.
+    pub voided: Counter,
+    /// Units that were counted, not charged, and could not be taken back: they were reported, or voided, first.
+    pub undo_failed: Counter,
+    /// Units that were given back before they were reported.
+    pub refunded: Counter,
 }
 
 impl Events {
@@ -111,8 +118,8 @@ pub(crate) struct Cell<'a> {
 /// Where a client most likely is.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place {
-    key: u64,
-    lines: [u64; 2],
+    pub(super) key: u64,
+    pub(super) lines: [u64; 2],
 }
 
 pub(crate) enum Found<'a> {
@@ -178,7 +185,8 @@ impl Table {
         let header = self.header();
         header.hot.top.store(self.top_word(1, false), Ordering::Relaxed);
         let detours = if limits.len() > 1 { DETOUR_LIMITS } else { 0 };
-        header.hot.detours.store(detours, Ordering::Relaxed);
+        let cluster = if self.cells.clustered { DETOUR_CLUSTER } else { 0 };
+        header.hot.detours.store(detours | cluster, Ordering::Relaxed);
         header.hot.records_top.store(1, Ordering::Relaxed);
         self.first_limits(limits);
     }
@@ -334,6 +342,9 @@ impl Table {
         terms: &Terms,
         asked: &Asked<'_>,
     ) -> Option<Ruling> {
+        if let Some(side) = self.side() {
+            return self.spend_counted(&side, cell, client, limit, terms, asked);
+        }
         if !self.in_force(terms, client, limit) {
             return None;
         }
@@ -374,7 +385,7 @@ impl Table {
     /// burst, so that it is not locked out for longer than its own window.
     #[cold]
     #[inline(never)]
-    fn bring_back(&self, cell: Cell<'_>, word: Word, terms: &Terms, asked: &Asked<'_>) {
+    pub(super) fn bring_back(&self, cell: Cell<'_>, word: Word, terms: &Terms, asked: &Asked<'_>) {
         let full = Word::live(asked.axis, terms.charged, word, terms.gcra.full(asked.now));
         if self.swap(Site::Translate, cell.w, word, full) {
             Events::count(&self.events.stepped);
@@ -385,7 +396,7 @@ impl Table {
     /// that is spent; what it has left to wait is carried from one axis to the other.
     #[cold]
     #[inline(never)]
-    fn translate(
+    pub(super) fn translate(
         &self,
         cell: Cell<'_>,
         word: Word,
@@ -394,9 +405,16 @@ impl Table {
         terms: &Terms,
         asked: &Asked<'_>,
     ) {
-        let Some(tat) = self.translated(word, client, limit, terms, asked) else {
+        let Some(mut tat) = self.translated(word, client, limit, terms, asked) else {
             return;
         };
+        if let Some(side) = self.side()
+            && side.load(cell.number).was_leased()
+            && rule(Rule::LeasedStays)
+        {
+            // Words of a key that was under a lease do not return.
+            tat = time::later(tat, word.tat());
+        }
         if asked.axis == Axis::Given {
             self.raise_given_now(asked.now);
         }
@@ -511,7 +529,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn detours(&self) -> u64 {
+    pub(super) fn detours(&self) -> u64 {
         // Acquire: who sees that there are records sees the record; who comes first decides under the limit for all.
         self.header()
             .hot
@@ -664,6 +682,14 @@ impl Table {
             let terms = self.terms(client, limit);
             let found = self.find(key);
             if let Found::Live(cell, word) = found
+                && word.lease_slot().is_some()
+            {
+                match self.look_leased(cell, word, asked) {
+                    Some(ruling) => return ruling,
+                    None => continue,
+                }
+            }
+            if let Found::Live(cell, word) = found
                 && update
                 && !word.is_under(asked.axis, terms.charged)
             {
@@ -695,17 +721,18 @@ impl Table {
 
     /// Gives `asked.cost` requests back. A client without a cell has nothing to get back.
     pub(crate) fn refund(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
-        self.lower(client, limit, asked, |gcra, tat| {
+        self.lower(client, limit, asked, asked.cost, |gcra, tat| {
             gcra.refund(tat, asked.now, asked.cost)
         });
     }
 
     /// Forgets what the client has spent.
     pub(crate) fn reset(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
-        self.lower(client, limit, asked, |_, _| asked.now);
+        // What was spent was spent: it is reported all the same.
+        self.lower(client, limit, asked, 0, |_, _| asked.now);
     }
 
-    fn lower(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, to: impl Fn(&Gcra, u64) -> u64) {
+    fn lower(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, units: u64, to: impl Fn(&Gcra, u64) -> u64) {
         let key = self.key(client, limit);
         loop {
             let terms = self.terms(client, limit);
@@ -714,6 +741,12 @@ impl Table {
                 Found::Tentative(cell, word) => self.help(cell, word, client, limit, &terms, asked),
                 Found::Live(cell, word) => {
                     if !self.in_force(&terms, client, limit) {
+                        continue;
+                    }
+                    if let Some(side) = self.side() {
+                        if self.lower_counted(&side, cell, client, limit, &terms, asked, units, &to) {
+                            return;
+                        }
                         continue;
                     }
                     if !word.is_under(asked.axis, terms.charged) {

@@ -14,7 +14,7 @@
 //! | 0 | 7 | CLAIM: one thread may write `k`; the TAT bits carry the mark of the claimer's process (see [`super::lives`]) |
 //! | 1 | 1..=4 | LIVE, charged under generation `rule - 1` (modulo 4) of its limit |
 //! | 1 | 5 | LIVE, charged under the client's own limit (an override) |
-//! | 1 | 6, 7 | LIVE under one of two leases; kept for clustered tables |
+//! | 1 | 6, 7 | LIVE under the lease in slot 0 or 1 of the cell's pair, in clustered tables (see [`super::lease`]) |
 //!
 //! *axis* says whose time the TAT is: 0 the limiter's own clock, 1 times given by the caller.
 //!
@@ -47,6 +47,12 @@ impl Charged {
         Charged((generation & 3) + 1)
     }
 
+    /// Under the lease in a slot.
+    #[inline]
+    pub(crate) const fn lease(slot: usize) -> Self {
+        Charged(FIRST_LEASE + (slot & 1) as u64)
+    }
+
     /// The generation modulo 4, or `None` for an override or a lease.
     #[inline]
     pub(crate) const fn as_generation(self) -> Option<u64> {
@@ -55,6 +61,8 @@ impl Charged {
 }
 
 const CLAIM_RULE: u64 = 7;
+/// The two rules of leases begin here.
+const FIRST_LEASE: u64 = 6;
 
 /// Whose time a TAT is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +155,19 @@ impl Word {
     #[inline]
     pub(crate) fn same_version(self, other: Word) -> bool {
         (self.0 ^ other.0) & VERSION_MASK == 0
+    }
+
+    /// The low bits of the cell's tag.
+    #[inline]
+    pub(crate) fn version(self) -> u64 {
+        (self.0 & VERSION_MASK) >> VERSION_SHIFT
+    }
+
+    /// The slot of the lease that is in force, if one is.
+    #[inline]
+    pub(crate) fn lease_slot(self) -> Option<usize> {
+        let rule = (self.0 >> RULE_SHIFT) & RULE_MASK;
+        (self.is_live() && rule >= FIRST_LEASE).then(|| (rule - FIRST_LEASE) as usize)
     }
 
     /// The LIVE cell `self` with another TAT, under the terms and on the axis that it is under: after a charge or a refund.
