@@ -170,7 +170,7 @@ impl Synchroniser<'_> {
 
     /// The owner has applied a report.
     pub fn confirm(&mut self, report: &Report) {
-        self.syncer.confirm(report.number, report.tag, report.units);
+        self.syncer.confirm(report);
     }
 
     /// A report was never applied, and is to be sent again. False if its cell has gone to another key: it is lost.

@@ -286,7 +286,7 @@ impl ModelSyncer<'_> {
     pub fn confirm_all(&mut self) -> u64 {
         let mut units = 0;
         for report in self.reports.drain(..) {
-            self.syncer.confirm(report.number, report.tag, report.units);
+            self.syncer.confirm(&report);
             units += report.units;
         }
         units

@@ -361,6 +361,9 @@ fn what_was_not_applied_is_reported_again() {
             4,
             "at most {most}"
         );
+        // What was spent since is not confirmed with it.
+        assert_eq!(reports[0].in_flight, most == 8);
+        assert!(table.decide(key, 0, 1).allowed);
         sync.confirm(&reports[0]);
         // Whoever has no room leaves it where it is.
         assert!(table.decide(key, 0, 2).allowed);
@@ -369,7 +372,7 @@ fn what_was_not_applied_is_reported_again() {
         drain_into(&mut sync, Listed::All, &mut reports);
         assert_eq!(
             reports.iter().map(|report| report.units).sum::<u64>(),
-            2,
+            3,
             "at most {most}"
         );
     }

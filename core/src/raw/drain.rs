@@ -29,6 +29,8 @@ pub struct Report {
     pub wanted: bool,
     /// Spent under a lease.
     pub leased: bool,
+    /// Counted until it is confirmed, since only so much may be spent without being confirmed.
+    pub in_flight: bool,
 }
 
 /// The right to do all this, and what its holder keeps.
@@ -194,6 +196,10 @@ impl<'a> Syncer<'a> {
             let now = self.side.load(number);
             let in_flight = self.in_flight(number, now);
             let units = now.field().saturating_sub(in_flight);
+            if in_flight > 0 {
+                // Nobody lists it when he counts on top of what is in flight, which is no crossing from 0: it stays listed.
+                self.side.mark(Map::Dirty, number);
+            }
             if units == 0 && !now.wants() {
                 return;
             }
@@ -236,6 +242,7 @@ impl<'a> Syncer<'a> {
             }
             if stays != in_flight {
                 self.set_in_flight(number, now, stays);
+                self.side.mark(Map::Dirty, number);
             }
             take(Report {
                 key,
@@ -245,13 +252,18 @@ impl<'a> Syncer<'a> {
                 units,
                 wanted: now.wants(),
                 leased,
+                in_flight: overdraft && !leased,
             });
             return;
         }
     }
 
-    /// Units of a report were applied by the owner: they may be spent again without being confirmed.
-    pub(crate) fn confirm(&mut self, number: u64, tag: u64, units: u64) {
+    /// A report was applied by the owner: if it was in flight, its units may be spent again without being confirmed.
+    pub(crate) fn confirm(&mut self, report: &Report) {
+        let &Report { number, tag, units, .. } = report;
+        if !report.in_flight {
+            return;
+        }
         let mut now = self.side.load(number);
         loop {
             if now.tag() != tag {
@@ -280,7 +292,7 @@ impl<'a> Syncer<'a> {
         let mut now = self.side.load(report.number);
         while now.tag() == report.tag {
             let in_flight = self.in_flight(report.number, now);
-            if in_flight > 0 {
+            if report.in_flight {
                 // Still counted: it only has to be no longer in flight.
                 self.set_in_flight(report.number, now, in_flight.saturating_sub(report.units));
                 self.side.mark(Map::Dirty, report.number);
