@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
 use crate::inspect::{self, InspectArgs};
 use crate::replay::{self, Ending, ReplayArgs};
+use crate::serve::{self, ServeArgs};
 use crate::stop::Stop;
 
 /// Rate limits, tried out and run from the command line.
@@ -26,13 +27,15 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Describes a snapshot: age, limits, debts, and the health of every part of it
     Inspect(InspectArgs),
+    /// Serves limits over HTTP and the protocol of Redis; needs no configuration
+    Serve(ServeArgs),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    all done
-  1    a file, pipe or disk failed, or a snapshot is damaged
-  2    the command line makes no sense
+  0    all done; of serve: stopped by a signal, with everything saved
+  1    a file, pipe, disk or socket failed, or a snapshot is damaged
+  2    the command line or the configuration makes no sense
   130  stopped by Ctrl-C or SIGTERM; what was read until then is reported";
 
 /// Runs the command line of this process and returns its exit code.
@@ -53,6 +56,7 @@ pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> 
     let outcome = match &cli.command {
         Command::Replay(args) => replay::run(args, stop, out, err, io::stderr().is_terminal()),
         Command::Inspect(args) => inspect::run(args, out).map(|()| Ending::Complete),
+        Command::Serve(args) => serve::run(args, stop, out, err).map(|()| Ending::Complete),
     };
     match outcome {
         Ok(Ending::Complete) => EXIT_OK,

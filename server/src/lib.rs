@@ -3,6 +3,7 @@
 //! - [`cli`] is the command line: subcommands, help, exit codes.
 //! - [`replay`] decides a real access log at its own timestamps. Its module doc shows the path of a line.
 //! - [`inspect`] describes a snapshot, healthy or not.
+//! - [`serve`] serves limits over HTTP and RESP.
 //! - [`failure`] is the one error type: a sentence for the user and an exit code.
 //! - [`stop`] turns Ctrl-C and SIGTERM into a flag.
 #![forbid(unsafe_code)]
@@ -11,4 +12,5 @@ pub mod cli;
 pub mod failure;
 pub mod inspect;
 pub mod replay;
+pub mod serve;
 pub mod stop;

@@ -1,0 +1,303 @@
+//! What all connections share: the limiters, the token, the counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use ratelimit::headers::Headers;
+use ratelimit::{Error, Limit, Limiter};
+
+use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
+use super::throttle::Throttle;
+use crate::failure::Failure;
+
+/// Where the snapshots of `CL.THROTTLE` lie, within the state directory.
+const THROTTLE_DIRECTORY: &str = "throttle";
+
+/// A limiter with a name.
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// It decides.
+    pub(crate) limiter: Limiter,
+    /// As its limits are now.
+    headers: RwLock<Arc<Headers>>,
+    /// Held while limits are changed, so that `headers` are those of the limits in force.
+    changing: Mutex<()>,
+}
+
+impl Named {
+    fn new(config: &LimiterConfig) -> Result<Self, Error> {
+        let headers = RwLock::new(Arc::new(Headers::unnamed(&config.limits)?));
+        let limiter = config.options.build()?;
+        for (client, limit) in &config.overrides {
+            limiter.set_override(client, Some(*limit))?;
+        }
+        Ok(Named {
+            limiter,
+            headers,
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Header fields for its decisions.
+    pub(crate) fn headers(&self) -> Arc<Headers> {
+        self.headers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other limits in force. Clients keep the share of their burst that they have spent.
+    ///
+    /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
+    pub(crate) fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
+        let headers = Arc::new(Headers::unnamed(limits)?);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limiter.set_limits(limits)?;
+        *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
+        Ok(())
+    }
+}
+
+/// A count that only ever grows.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// One more. Relaxed, here and below: counts guard nothing.
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The connections of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) accepted: Count,
+    /// Those that found too many others.
+    pub(crate) refused: Count,
+    pub(crate) closed: Count,
+    /// Those that this side closed because they broke the rules.
+    pub(crate) dropped: Count,
+}
+
+impl Connections {
+    /// How many are open.
+    pub(crate) fn open(&self) -> u64 {
+        self.accepted.get().saturating_sub(self.closed.get())
+    }
+}
+
+/// What the node counts beside decisions.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) http: Connections,
+    pub(crate) resp: Connections,
+    /// Requests over HTTP.
+    pub(crate) requests: Count,
+    /// Requests over RESP.
+    pub(crate) commands: Count,
+    /// Configurations put in force after the first.
+    pub(crate) reloads: Count,
+    /// Configurations refused.
+    pub(crate) reload_errors: Count,
+}
+
+type Limiters = BTreeMap<String, Arc<Named>>;
+
+/// The node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    limiters: RwLock<Arc<Limiters>>,
+    token: RwLock<Option<Token>>,
+    /// The configuration in force. Held by whoever puts another one in force.
+    config: Mutex<Config>,
+    pub(crate) throttle: Throttle,
+    pub(crate) figures: Figures,
+    pub(crate) started: Instant,
+}
+
+impl Node {
+    /// Makes all limiters, and restores their snapshots.
+    ///
+    /// Errors: the state directory or a snapshot cannot be used, or options go together badly.
+    pub(crate) fn new(config: Config) -> Result<Self, Failure> {
+        let throttle = Throttle::new(
+            config.state.join(THROTTLE_DIRECTORY),
+            config.throttle_limits,
+            config.throttle_keys,
+        )
+        .map_err(|error| Failure::file("use the state directory", &config.state, &error))?;
+        let mut limiters = Limiters::new();
+        for (name, limiter) in &config.limiters {
+            limiters.insert(
+                name.clone(),
+                Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+            );
+        }
+        Ok(Node {
+            limiters: RwLock::new(Arc::new(limiters)),
+            token: RwLock::new(config.token.clone()),
+            config: Mutex::new(config),
+            throttle,
+            figures: Figures::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// All limiters by name.
+    pub(crate) fn limiters(&self) -> Arc<Limiters> {
+        self.limiters.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The limiter of a name. Without a name it is the only one, or that called `default`.
+    ///
+    /// Errors: there is no such limiter; the text says which there are.
+    pub(crate) fn limiter(&self, name: Option<&str>) -> Result<Arc<Named>, String> {
+        let limiters = self.limiters();
+        let found = match name {
+            Some(name) => limiters.get(name),
+            None if limiters.len() == 1 => limiters.values().next(),
+            None => limiters.get(DEFAULT_NAME),
+        };
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = limiters.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            match name {
+                Some(name) => {
+                    let name: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+                    format!("there is no limit \"{name}\": the limits are {names}")
+                }
+                None => format!("say which limit: \"limit\" is one of {names}"),
+            }
+        })
+    }
+
+    /// Whether there is a token.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.token.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether these bytes are the token.
+    pub(crate) fn is_token(&self, bytes: &[u8]) -> bool {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        token.as_ref().is_some_and(|token| token.is(bytes))
+    }
+
+    /// Puts another configuration in force while decisions go on. Returns what of it takes a restart.
+    ///
+    /// A limiter that is in both keeps its clients: those that have spent a share of their burst have spent that share of the new one.
+    ///
+    /// Errors: a limiter has another number of limits than before, or a new one cannot be made; nothing is changed then.
+    pub(crate) fn reload(&self, config: Config) -> Result<Vec<String>, Failure> {
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = Vec::new();
+        let listeners = |config: &Config| (config.http, config.resp, config.max_connections);
+        if listeners(&config) != listeners(&current) {
+            notes.push("addresses and max_connections take a restart".to_owned());
+        }
+        if config.state != current.state {
+            return Err(Failure::Usage(
+                "the state directory cannot be changed while the node runs: start it anew".to_owned(),
+            ));
+        }
+        if (config.throttle_limits, config.throttle_keys) != (current.throttle_limits, current.throttle_keys) {
+            notes.push("the section [throttle] takes a restart".to_owned());
+        }
+        let old = self.limiters();
+        let mut new = Limiters::new();
+        for (name, limiter) in &config.limiters {
+            let Some(known) = old.get(name) else {
+                new.insert(
+                    name.clone(),
+                    Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+                );
+                continue;
+            };
+            if known.limiter.limits().len() != limiter.limits.len() {
+                return Err(Failure::Usage(format!(
+                    "limit \"{name}\" has {} limits and would have {}: their number takes a restart",
+                    known.limiter.limits().len(),
+                    limiter.limits.len()
+                )));
+            }
+            if current
+                .limiters
+                .get(name)
+                .is_some_and(|before| before.fixed != limiter.fixed)
+            {
+                notes.push(format!(
+                    "limit \"{name}\": other options than its limits and overrides take a restart"
+                ));
+            }
+            new.insert(name.clone(), known.clone());
+        }
+        for (name, limiter) in &config.limiters {
+            let Some(known) = old.get(name) else { continue };
+            let refused = |error: Error| failed(name, &error);
+            if known.limiter.limits() != limiter.limits {
+                known.set_limits(&limiter.limits).map_err(refused)?;
+                tracing::info!(limit = %name, limits = ?texts(&limiter.limits), "limits changed");
+            }
+            let before = current.limiters.get(name).map(|before| &before.overrides);
+            for client in before.into_iter().flat_map(BTreeMap::keys) {
+                if !limiter.overrides.contains_key(client) {
+                    known.limiter.set_override(client, None).map_err(refused)?;
+                }
+            }
+            for (client, limit) in &limiter.overrides {
+                known.limiter.set_override(client, Some(*limit)).map_err(refused)?;
+            }
+        }
+        *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();
+        for (name, limiter) in old.iter().filter(|(name, _)| !config.limiters.contains_key(*name)) {
+            tracing::info!(limit = %name, "limit removed");
+            // An error is told as an event.
+            let _ = limiter.limiter.close();
+        }
+        // What takes a restart stays as it is, and is told again at the next reload.
+        let (http, resp, max_connections) = listeners(&current);
+        let (throttle_limits, throttle_keys) = (current.throttle_limits, current.throttle_keys);
+        let mut config = Config {
+            http,
+            resp,
+            max_connections,
+            throttle_limits,
+            throttle_keys,
+            ..config
+        };
+        for (name, limiter) in &mut config.limiters {
+            if let Some(before) = current.limiters.get(name) {
+                limiter.fixed.clone_from(&before.fixed);
+            }
+        }
+        *current = config;
+        Ok(notes)
+    }
+
+    /// Writes the last snapshots. Returns how many failed, which events tell about.
+    pub(crate) fn close(&self) -> usize {
+        let limiters = self.limiters();
+        let failed = limiters.values().filter(|named| named.limiter.close().is_err()).count();
+        failed + self.throttle.close()
+    }
+}
+
+/// Limits as texts.
+pub(crate) fn texts(limits: &[Limit]) -> Vec<String> {
+    limits.iter().map(Limit::to_string).collect()
+}
+
+fn failed(name: &str, error: &Error) -> Failure {
+    let text = format!("limit \"{name}\": {error}");
+    match error.name() {
+        "system" | "persist" | "snapshot_busy" | "snapshot_write" | "restore_required" | "share_unavailable" => {
+            Failure::Io(text)
+        }
+        _ => Failure::Usage(text),
+    }
+}
