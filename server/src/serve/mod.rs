@@ -155,7 +155,11 @@ async fn serve(args: &ServeArgs, config: Config, stop: &Stop, out: &mut dyn Writ
             stopping.clone(),
         )));
     }
-    announce(&node, addresses, out).map_err(output)?;
+    match announce(&node, addresses, out) {
+        // Who started it has read what it wanted and closed the pipe: no reason to stop serving.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        announced => announced.map_err(output)?,
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
 
     // A signal that came before these handlers is seen only as the flag.
