@@ -1,7 +1,7 @@
 //! `ratelimit inspect FILE`: what a snapshot says, and what in it can be believed; or how a table that processes share is.
 //!
-//! The way of a file: [`examine`](examine::examine) reads and checks it into a [`Report`], and that is printed as text or JSON.
-//! A shared table is known by the name of its file, or asked for by its own name; [`live`] looks at it.
+//! The way of a file: `examine` reads and checks it into a [`Report`], and that is printed as text or JSON.
+//! A shared table is known by the name of its file, or asked for by its own name; `live` looks at it.
 
 mod examine;
 mod live;
