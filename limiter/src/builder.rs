@@ -36,6 +36,8 @@ pub struct Builder {
     persist: Option<Persist>,
     restore: Restore,
     share: Share,
+    #[cfg(feature = "cluster")]
+    cluster: Option<crate::ClusterConfig>,
 }
 
 /// What was asked for of sharing.
@@ -188,6 +190,13 @@ impl Builder {
     /// failing. There must be as many. Clients keep the share of their burst that is spent.
     pub fn replace_limits(mut self, replace: bool) -> Self {
         self.share.replace_limits = replace;
+        self
+    }
+
+    /// Makes the limiter one node of several that keep one limit.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(mut self, config: crate::ClusterConfig) -> Self {
+        self.cluster = Some(config);
         self
     }
 

@@ -44,6 +44,8 @@
 
 pub mod address;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
 pub mod headers;
 mod keeper;
@@ -57,6 +59,8 @@ pub mod tower;
 mod wait;
 
 pub use builder::Builder;
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterConfig, Mode, OnPartition};
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
 pub use limiter::Limiter;
