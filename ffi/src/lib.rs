@@ -10,6 +10,7 @@
 #![allow(unreachable_pub)]
 
 mod boundary;
+mod cluster;
 mod config;
 mod decide;
 mod decision;

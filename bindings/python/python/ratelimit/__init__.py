@@ -16,6 +16,8 @@ from ratelimit._decorator import RateLimitExceeded
 from ratelimit._errors import (
     ArgumentError,
     ClosedError,
+    ClusterConfigError,
+    ClusterStartError,
     Error,
     ForkedChildError,
     FullError,
@@ -52,6 +54,8 @@ __all__ = [
     "ArgumentError",
     "ClientKey",
     "ClosedError",
+    "ClusterConfigError",
+    "ClusterStartError",
     "Decision",
     "Error",
     "ForkedChildError",
