@@ -1,12 +1,19 @@
-//! The options of the cluster in a config: a setter for each, by the one parser of all languages.
+//! The cluster: its options in a config, a setter for each by the one parser of all languages; its peers.
 
 use std::ffi::c_char;
+use std::time::Duration;
 
+use ratelimit::Peer;
 use ratelimit::options::OptionValue;
 
-use crate::boundary;
+use crate::boundary::{self, Out};
 use crate::config::{change, ratelimit_config};
+use crate::decision::{RATELIMIT_NEVER, nanoseconds};
+use crate::limiter::{hold, ratelimit_limiter};
 use crate::result::ratelimit_result;
+
+/// The longest that one who waits for the cluster does not look whether the limiter was closed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Sets an option of the cluster to a text that C has given.
 ///
@@ -185,7 +192,14 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_on_partition(
     on_partition: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_on_partition", config, "on_partition", on_partition) }
+    unsafe {
+        set_cluster_text(
+            "ratelimit_config_set_cluster_on_partition",
+            config,
+            "on_partition",
+            on_partition,
+        )
+    }
 }
 
 /// The cluster: time between two reports of a key in steady use, in nanoseconds, from 1 ms to 10 s. Default: 50 ms.
@@ -207,5 +221,128 @@ pub extern "C" fn ratelimit_config_set_cluster_max_nodes(
 ) -> ratelimit_result {
     change("ratelimit_config_set_cluster_max_nodes", config, |config| {
         config.set_cluster("max_nodes", OptionValue::Int(i128::from(max_nodes)))
+    })
+}
+
+/// Bytes of a node's name with the zero byte at its end.
+pub const RATELIMIT_PEER_NAME: usize = 65;
+/// Bytes of a node's address with the zero byte at its end; a longer one is cut.
+pub const RATELIMIT_PEER_ADDRESS: usize = 64;
+
+/// A node of the cluster as this one sees it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ratelimit_peer {
+    /// Its name, as its certificate says.
+    pub name: [c_char; RATELIMIT_PEER_NAME],
+    /// Where its link goes, or went last; empty if it was only heard of.
+    pub address: [c_char; RATELIMIT_PEER_ADDRESS],
+    /// "linked", "unheard", "alive", "suspect", "dead" or "left". A static text.
+    pub state: *const c_char,
+    /// The round-trip time of its link; `RATELIMIT_NEVER` without one.
+    pub rtt_ns: u64,
+    /// How long the oldest report to it has waited for its acknowledgement; 0 if none waits.
+    pub lag_ns: u64,
+    /// Units in reports that it has not acknowledged.
+    pub unacked_units: u64,
+    /// Bytes sent to it, over all links.
+    pub sent_bytes: u64,
+    /// Bytes received from it, over all links.
+    pub received_bytes: u64,
+}
+
+/// A text with zero bytes behind it, cut to what has room.
+fn cut<const N: usize>(text: &str) -> [c_char; N] {
+    let mut bytes = [0; N];
+    let mut end = text.len().min(N - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    for (to, from) in bytes.iter_mut().zip(&text.as_bytes()[..end]) {
+        // The same bits, whatever a char of C is here.
+        *to = *from as c_char;
+    }
+    bytes
+}
+
+impl From<Peer> for ratelimit_peer {
+    fn from(peer: Peer) -> Self {
+        let state = [c"linked", c"unheard", c"alive", c"suspect", c"dead", c"left"]
+            .into_iter()
+            .find(|word| word.to_bytes() == peer.state.name().as_bytes())
+            .unwrap_or(c"unknown");
+        ratelimit_peer {
+            name: cut(&peer.name),
+            address: cut(&peer.address),
+            state: state.as_ptr(),
+            rtt_ns: peer.rtt.map_or(RATELIMIT_NEVER, nanoseconds),
+            lag_ns: nanoseconds(peer.lag),
+            unacked_units: peer.unacked_units,
+            sent_bytes: peer.sent_bytes,
+            received_bytes: peer.received_bytes,
+        }
+    }
+}
+
+/// The other nodes of the cluster, into `peers`, which has room for `capacity`; how many there are goes to `*count`, and may be more.
+///
+/// None without a cluster. With a capacity of 0 `peers` may be NULL.
+/// Errors: `RATELIMIT_ERR_CLOSED`, `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_LENGTH`.
+///
+/// # Safety
+/// `capacity` peers can be written to `peers`, and a number to `count`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ratelimit_peers(
+    limiter: ratelimit_limiter,
+    peers: *mut ratelimit_peer,
+    capacity: usize,
+    count: *mut usize,
+) -> ratelimit_result {
+    boundary::guard("ratelimit_peers", || {
+        // Safety: guaranteed by caller.
+        let count = unsafe { Out::new(count, "count") }?;
+        boundary::checked_array(peers, capacity, "peers")?;
+        let found = hold(limiter)?.peers();
+        count.write(found.len());
+        for (place, peer) in found.into_iter().take(capacity).enumerate() {
+            // Safety: not null and aligned if there is capacity (checked), with room for `capacity` peers (guaranteed by caller).
+            unsafe { peers.add(place).write(peer.into()) };
+        }
+        Ok(())
+    })
+}
+
+/// Waits until every seed of the cluster is linked, at most `timeout_ns` (0: does not wait; `RATELIMIT_NEVER`: however long it takes),
+/// and writes to `*ready` whether they are. True at once without a cluster.
+///
+/// Errors: `RATELIMIT_ERR_CLOSED` (also if it is closed meanwhile, within a tenth of a second), `RATELIMIT_ERR_NULL`.
+///
+/// # Safety
+/// A truth can be written to `ready`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ratelimit_ready(
+    limiter: ratelimit_limiter,
+    timeout_ns: u64,
+    ready: *mut bool,
+) -> ratelimit_result {
+    boundary::guard("ratelimit_ready", || {
+        // Safety: guaranteed by caller.
+        let ready = unsafe { Out::new(ready, "ready") }?;
+        let until = match timeout_ns {
+            RATELIMIT_NEVER => None,
+            timeout_ns => std::time::Instant::now().checked_add(Duration::from_nanos(timeout_ns)),
+        };
+        loop {
+            let left = until.map_or(LOOK, |until| until.saturating_duration_since(std::time::Instant::now()));
+            // Not for longer: the limiter may be closed meanwhile, which then answers.
+            if hold(limiter)?.ready(left.min(LOOK)) {
+                ready.write(true);
+                return Ok(());
+            }
+            if left.is_zero() {
+                ready.write(false);
+                return Ok(());
+            }
+        }
     })
 }

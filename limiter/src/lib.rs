@@ -60,7 +60,7 @@ mod wait;
 
 pub use builder::Builder;
 #[cfg(feature = "cluster")]
-pub use cluster::{ClusterConfig, Mode, OnPartition};
+pub use cluster::{ClusterConfig, Mode, OnPartition, Peer, PeerState};
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
 pub use limiter::Limiter;

@@ -26,6 +26,8 @@ use crate::{Builder, ClientKey, Error, Key};
 pub struct Limiter {
     pub(crate) engine: Arc<Engine>,
     pub(crate) keeper: Option<Arc<Keeper>>,
+    #[cfg(feature = "cluster")]
+    pub(crate) cluster: Option<Arc<crate::cluster::Member>>,
 }
 
 impl Limiter {
@@ -285,6 +287,27 @@ impl Limiter {
     #[must_use]
     pub fn audit(&self) -> Audit {
         self.engine.audit()
+    }
+
+    // --- The cluster ---------------------------------------------------------------------------------------------
+
+    /// The other nodes of the [cluster](Builder::cluster) as this one sees them, by name; none without a cluster.
+    ///
+    /// Starts the node if it does not run yet. Cost: a copy of what the node's thread wrote down within the last second.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn peers(&self) -> Vec<crate::Peer> {
+        self.cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.peers())
+    }
+
+    /// Waits until every seed of the [cluster](Builder::cluster) is linked, at most for `timeout`; false if that is over first, or in a
+    /// forked child that is no node. Without a cluster it is true at once.
+    ///
+    /// Decisions need not wait for it: a node without links decides by what its [mode](crate::Mode) allows.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn ready(&self, timeout: Duration) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.ready(timeout))
     }
 
     // --- Shared tables -------------------------------------------------------------------------------------------

@@ -226,15 +226,33 @@ mod tests {
             ("strict", Mode::Strict { floor_ppm: 0 }, "strict"),
             ("strict:10%", Mode::Strict { floor_ppm: 100_000 }, "strict:10%"),
             ("strict:0.05%", Mode::Strict { floor_ppm: 500 }, "strict:0.0500%"),
-            ("STRICT:100%", Mode::Strict { floor_ppm: MAX_FLOOR_PPM }, "strict:100%"),
+            (
+                "STRICT:100%",
+                Mode::Strict {
+                    floor_ppm: MAX_FLOOR_PPM,
+                },
+                "strict:100%",
+            ),
         ] {
             assert_eq!(text.parse(), Ok(mode), "{text}");
             assert_eq!(mode.to_string(), written);
             assert_eq!(written.parse(), Ok(mode));
         }
         for text in [
-            "", "bounded", "bounded:", "bounded:0", "bounded:-1", "bounded:1.5", "eventual:1", "strict:", "strict:10", "strict:101%",
-            "strict:1.00001%", "strict:+1%", "bounded:18446744073709551616", "open",
+            "",
+            "bounded",
+            "bounded:",
+            "bounded:0",
+            "bounded:-1",
+            "bounded:1.5",
+            "eventual:1",
+            "strict:",
+            "strict:10",
+            "strict:101%",
+            "strict:1.00001%",
+            "strict:+1%",
+            "bounded:18446744073709551616",
+            "open",
         ] {
             assert_eq!(text.parse::<Mode>(), Err(ModeError), "{text}");
         }

@@ -185,7 +185,10 @@ impl ClusterConfig {
         node.on_partition = self.on_partition;
         node.interval_ns = nanoseconds(self.interval);
         // Whole milliseconds, as leases are told.
-        let lease = self.interval.saturating_mul(INTERVALS_PER_LEASE).clamp(SHORTEST_LEASE, LONGEST_LEASE);
+        let lease = self
+            .interval
+            .saturating_mul(INTERVALS_PER_LEASE)
+            .clamp(SHORTEST_LEASE, LONGEST_LEASE);
         node.ttl_ns = nanoseconds(lease).next_multiple_of(1_000_000);
         node.max_nodes = self.max_nodes;
         node.limits = self.specs(limits)?;
@@ -264,8 +267,11 @@ impl ClusterConfig {
                 "{shown} is not 32 hexadecimal digits and cannot be read as a file with them: {error}"
             ))
         })?;
-        hexadecimal(&text)
-            .ok_or_else(|| wrong(format!("{shown} holds something other than 32 hexadecimal digits: `ratelimit certs` makes such a file")))
+        hexadecimal(&text).ok_or_else(|| {
+            wrong(format!(
+                "{shown} holds something other than 32 hexadecimal digits: `ratelimit certs` makes such a file"
+            ))
+        })
     }
 }
 
@@ -280,9 +286,11 @@ fn address(listen: &str) -> Result<SocketAddr, Error> {
         return Ok(address);
     }
     has_port(listen)?;
-    let mut found = listen
-        .to_socket_addrs()
-        .map_err(|error| wrong(format!("\"listen\" is \"{listen}\", which is no address of this host: {error}")))?;
+    let mut found = listen.to_socket_addrs().map_err(|error| {
+        wrong(format!(
+            "\"listen\" is \"{listen}\", which is no address of this host: {error}"
+        ))
+    })?;
     found
         .next()
         .ok_or_else(|| wrong(format!("\"listen\" is \"{listen}\", a name without an address")))
@@ -349,7 +357,9 @@ mod tests {
         assert_eq!(resolved.cert, Pem::File(directory.path().join("a.pem")));
         assert_eq!(resolved.life, Some(directory.path().join("a.life")));
         assert_eq!(resolved.advertise, None, "nobody can dial a wildcard");
-        let kept = config().resolve(&limits(&["1/s"]), Some(Path::new("d/x.snapshot"))).expect("fine");
+        let kept = config()
+            .resolve(&limits(&["1/s"]), Some(Path::new("d/x.snapshot")))
+            .expect("fine");
         assert_eq!(kept.life, Some("d/x.snapshot.node".into()));
         assert_eq!(kept.ca, Pem::Text("-----BEGIN CERTIFICATE-----".into()));
         assert_eq!(kept.advertise.as_deref(), Some("127.0.0.1:7001"));
@@ -360,7 +370,10 @@ mod tests {
         for (interval_ms, ttl_ms) in [(1, 1_000), (50, 1_000), (200, 4_000), (10_000, 60_000)] {
             let mut config = config();
             config.interval = Duration::from_millis(interval_ms);
-            let node = config.resolve(&limits(&["1/s"]), None).expect("an interval in range").node;
+            let node = config
+                .resolve(&limits(&["1/s"]), None)
+                .expect("an interval in range")
+                .node;
             assert_eq!(node.ttl_ns, ttl_ms * 1_000_000);
         }
     }
@@ -370,9 +383,16 @@ mod tests {
         let mut config = config();
         config.owners = vec!["a".into()];
         config.modes = vec![Mode::Strict { floor_ppm: 0 }, Mode::Bounded { units: 5 }];
-        let specs = config.resolve(&limits(&["1/s", "9/day"]), None).expect("fine").node.limits;
+        let specs = config
+            .resolve(&limits(&["1/s", "9/day"]), None)
+            .expect("fine")
+            .node
+            .limits;
         assert_eq!(specs.iter().map(|spec| spec.mode).collect::<Vec<_>>(), config.modes);
-        assert_eq!(specs.iter().map(|spec| spec.id).collect::<Vec<_>>(), [LimitId(0), LimitId(1)]);
+        assert_eq!(
+            specs.iter().map(|spec| spec.id).collect::<Vec<_>>(),
+            [LimitId(0), LimitId(1)]
+        );
     }
 
     #[test]
@@ -384,7 +404,9 @@ mod tests {
             ("has no port", |c| c.listen = "127.0.0.1".into()),
             ("has no port", |c| c.seeds = vec!["node-b".into()]),
             ("has no port", |c| c.advertise = Some(":70".into())),
-            ("no address of this host", |c| c.listen = "no.such.host.invalid:1".into()),
+            ("no address of this host", |c| {
+                c.listen = "no.such.host.invalid:1".into()
+            }),
             ("ratelimit certs DIR a", |c| c.ca = None),
             ("\"secret\" is not given", |c| c.secret = None),
             ("not 32 hexadecimal digits", |c| c.secret = Some("0001020304".into())),

@@ -1,8 +1,8 @@
 //! The options of the cluster by name: a table in a table.
 
+use super::Options;
 use super::names::{Dialect, OptionHelp, options};
 use super::value::{Given, OptionValue};
-use super::Options;
 use crate::cluster::{Mode, OnPartition};
 use crate::{ClusterConfig, Error};
 
@@ -174,7 +174,11 @@ mod tests {
     }
 
     fn variables(given: &[(&str, &str)]) -> Result<ClusterConfig, Error> {
-        ClusterConfig::from_variables(given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        ClusterConfig::from_variables(
+            given
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
@@ -195,7 +199,10 @@ mod tests {
         assert_eq!(config.mode, Mode::Bounded { units: 20 });
         assert_eq!(config.interval, Duration::from_millis(100));
         let error = variables(&[("RATELIMIT_CLUSTER_SEED", "a:1")]).expect_err("no such option");
-        assert!(error.to_string().contains("RATELIMIT_CLUSTER_SEED") && error.to_string().contains("\"seeds\"?"), "{error}");
+        assert!(
+            error.to_string().contains("RATELIMIT_CLUSTER_SEED") && error.to_string().contains("\"seeds\"?"),
+            "{error}"
+        );
         let error = variables(&[("RATELIMIT_CLUSTER_INTERVAL", "soon")]).expect_err("no number");
         assert!(error.to_string().contains("interval is \"soon\""), "{error}");
     }
@@ -215,7 +222,12 @@ mod tests {
     fn a_table_is_taken_whole_or_not_at_all() {
         let mut options = Options::new(Dialect::CamelMillis);
         let table = |entries: &[(&str, OptionValue)]| {
-            OptionValue::Table(entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+            OptionValue::Table(
+                entries
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                    .collect(),
+            )
         };
         let good = table(&[
             ("node", text("a")),
@@ -227,15 +239,23 @@ mod tests {
         ]);
         options.set("cluster", good).expect("a table");
         let config = options.cluster.clone().expect("set");
-        assert_eq!((config.interval, config.on_partition), (Duration::from_millis(20), OnPartition::Share));
+        assert_eq!(
+            (config.interval, config.on_partition),
+            (Duration::from_millis(20), OnPartition::Share)
+        );
         assert_eq!(config.modes, [Mode::Strict { floor_ppm: 0 }, Mode::Eventual]);
 
         let bad = table(&[("node", text("b")), ("mode", text("lax"))]);
         let error = options.set("cluster", bad).expect_err("no such mode");
         assert!(error.to_string().contains("\"bounded:20\""), "{error}");
         assert_eq!(options.cluster.as_ref(), Some(&config));
-        let error = options.set("cluster", table(&[("noed", text("b"))])).expect_err("no such name");
-        assert!(error.to_string().starts_with("there is no cluster option \"noed\""), "{error}");
+        let error = options
+            .set("cluster", table(&[("noed", text("b"))]))
+            .expect_err("no such name");
+        assert!(
+            error.to_string().starts_with("there is no cluster option \"noed\""),
+            "{error}"
+        );
         let error = options.set("cluster", text("a")).expect_err("no table");
         assert!(error.to_string().contains("a table of cluster options"), "{error}");
         options.set("cluster", OptionValue::Bool(false)).expect("no cluster");

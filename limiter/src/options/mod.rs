@@ -15,12 +15,12 @@ use ratelimit_core::snapshot::Restore;
 use ratelimit_core::{Clock, ManualClock, Overflow};
 use ratelimit_model::Limit;
 
-use self::names::options;
 #[cfg(feature = "cluster")]
 pub use self::cluster::cluster_option_help;
+use self::names::options;
 pub use self::names::{Dialect, OptionHelp};
-pub use self::value::OptionValue;
 use self::value::Given;
+pub use self::value::OptionValue;
 #[cfg(feature = "cluster")]
 pub(crate) use self::value::hexadecimal;
 use crate::{Builder, Error, Limiter};
