@@ -1,0 +1,115 @@
+//! Waking the thread from the path that decides, without a lock or an allocation.
+//!
+//! The thread says that it is about to sleep, and looks at the table once more; a decision marks its cell urgent, and looks
+//! whether the thread sleeps. Each writes, fences, and reads what the other wrote, so at least one of them sees the other.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use ratelimit_core::process;
+
+#[derive(Debug)]
+struct Bell {
+    sleeping: AtomicBool,
+    /// Written to once for each sleep at most, so it never fills.
+    rope: UnixStream,
+    generation: u64,
+}
+
+/// Wakes the driver's thread because a cell became urgent.
+#[derive(Clone, Debug)]
+pub struct Kicker(Arc<Bell>);
+
+impl Kicker {
+    /// Call this after a cell was marked urgent, wherever that happens: [`Table::is_urgent`](crate::Table::is_urgent) must
+    /// be true by now. Without it the cell waits for the next regular turn, up to an interval.
+    ///
+    /// Cost: a fence and a load, and one write of a byte to a socket if the thread sleeps, at most about fifty times a
+    /// second. No lock, no allocation. In a forked child it does nothing.
+    pub fn kick(&self) {
+        // SeqCst, with the one in `Sleeper::try_sleep`: the caller marked its cell before this, and the thread announced its
+        // sleep before it looked at the table. Of the two reads that follow the fences at least one sees the other's write.
+        fence(Ordering::SeqCst);
+        // Relaxed: ordered by the fence; the swap lets one of many callers through.
+        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::Relaxed) {
+            self.ring();
+        }
+    }
+
+    /// Wakes the thread whatever it does.
+    pub(crate) fn ring(&self) {
+        if self.0.generation == process::generation() {
+            // A full socket wakes as well as one more byte does.
+            let _full = (&self.0.rope).write(&[1]);
+        }
+    }
+}
+
+/// The thread's side.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    bell: Arc<Bell>,
+    /// What the thread waits on, beside its sockets and timers.
+    pub(crate) heard: UnixStream,
+}
+
+/// Both sides.
+pub(crate) fn pair() -> io::Result<(Kicker, Sleeper)> {
+    let (rope, heard) = UnixStream::pair()?;
+    rope.set_nonblocking(true)?;
+    heard.set_nonblocking(true)?;
+    let bell = Arc::new(Bell {
+        sleeping: AtomicBool::new(false),
+        rope,
+        generation: process::generation(),
+    });
+    let sleeper = Sleeper {
+        bell: Arc::clone(&bell),
+        heard,
+    };
+    Ok((Kicker(bell), sleeper))
+}
+
+impl Sleeper {
+    /// Announces a sleep. False if the table turned urgent meanwhile: then there is none.
+    pub(crate) fn try_sleep(&self, is_urgent: impl FnOnce() -> bool) -> bool {
+        self.bell.sleeping.store(true, Ordering::Relaxed);
+        // SeqCst: the partner of the one in `Kicker::kick`.
+        fence(Ordering::SeqCst);
+        if is_urgent() {
+            self.wake();
+            return false;
+        }
+        true
+    }
+
+    /// The sleep is over; true if it was ended by a kick.
+    pub(crate) fn wake(&self) -> bool {
+        // Relaxed: whether a kick comes now or a moment later, the thread looks at the table next.
+        !self.bell.sleeping.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn one_sleep_takes_one_byte_and_a_waking_thread_none() {
+        let (kicker, sleeper) = pair().expect("a pair of sockets");
+        let mut bytes = [0; 8];
+        kicker.kick();
+        assert!((&sleeper.heard).read(&mut bytes).is_err(), "nobody sleeps");
+        assert!(sleeper.try_sleep(|| false));
+        kicker.kick();
+        kicker.kick();
+        assert_eq!((&sleeper.heard).read(&mut bytes).expect("a byte"), 1);
+        assert!(sleeper.wake(), "it was kicked");
+        assert!(!sleeper.try_sleep(|| true), "urgent meanwhile");
+        kicker.kick();
+        assert!((&sleeper.heard).read(&mut bytes).is_err(), "nobody sleeps");
+    }
+}
