@@ -1,21 +1,26 @@
 //! The handle that the rest of the process holds.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ratelimit_core::process;
 use ratelimit_model::Limit;
-use ratelimit_protocol::{ConfigError, LimitId, LimitSpec, Mode, Store};
+use ratelimit_protocol::{ConfigError, Incarnation, LimitId, LimitSpec, Mode, Node, Store};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::config::{Config, Identity};
+use crate::config::{Config, Identity, check_address};
 use crate::error::{CertificateError, Error};
 use crate::event::Event;
-use crate::stats::{DriverStats, PeerState};
-use crate::wake::Kicker;
+use crate::incarnation;
+use crate::journal::Journal;
+use crate::stats::{Counters, DriverStats, PeerState};
+use crate::thread::{self, Lasting};
+use crate::tls::{self, Source};
+use crate::wake::{self, Kicker};
 
 /// How long a call waits for the thread, which may be busy with a slow table.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -43,6 +48,7 @@ pub(crate) struct View {
     pub(crate) limits: Arc<Vec<LimitSpec>>,
     pub(crate) stats: Arc<DriverStats>,
     pub(crate) ready: bool,
+    stopping: bool,
     /// Set once, at the end: whether it was a graceful one.
     pub(crate) ended: Option<bool>,
 }
@@ -62,6 +68,11 @@ impl Shared {
     pub(crate) fn change(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.view());
         self.changed.notify_all();
+    }
+
+    /// The driver is being dropped: a thread that pauses between two lives looks here.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.view().stopping
     }
 
     fn wait_until(&self, timeout: Duration, mut done: impl FnMut(&View) -> bool) -> bool {
@@ -157,9 +168,54 @@ impl Driver {
         C: Fn() -> u64 + Send + 'static,
         E: Fn(Event) + Send + 'static,
     {
+        let mut config = config;
         config.check()?;
-        let _ = (table, clock, on_event);
-        Err(Error::System(std::io::Error::from(std::io::ErrorKind::Unsupported)))
+        let source = Source::read(&config.identity)?;
+        let credentials = tls::load(&config.identity, source, &config.node.name)?;
+        let listen = |error| Error::Listen {
+            address: config.listen,
+            error,
+        };
+        let socket = UdpSocket::bind(config.listen).map_err(listen)?;
+        let local_addr = socket.local_addr().map_err(listen)?;
+        config.node.address = advertised(&config, local_addr)?;
+        // Errors of the configuration come before the life is taken, which is written down.
+        Node::new(config.node.clone(), Incarnation(0), 0, clock())?;
+        let life = incarnation::take(config.incarnation_file.as_deref())
+            .map_err(|(path, error)| Error::IncarnationFile { path, error })?;
+        let (kicker, sleeper) = wake::pair().map_err(Error::System)?;
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let advertised = config.node.address.clone();
+        let lasting = Lasting {
+            journal: Journal::new(&config.node.name, on_event),
+            table,
+            clock,
+            shared: Arc::clone(&shared),
+            commands: receiver,
+            sleeper,
+            socket,
+            credentials,
+            counters: Counters::default(),
+            next_link: 0,
+            config,
+        };
+        let (started, outcome) = mpsc::sync_channel(1);
+        let builder = std::thread::Builder::new().name("ratelimit-sync".to_owned());
+        // A signal of the host must not interrupt this thread, nor run the host's handler on it.
+        let run = move || thread::run(lasting, life, started);
+        let thread = process::without_signals(|| builder.spawn(run)).map_err(Error::System)?;
+        let ended = || io::Error::other("the thread ended at once");
+        outcome.recv().unwrap_or_else(|_| Err(ended())).map_err(Error::System)?;
+        Ok(Driver {
+            shared,
+            commands: Some(commands),
+            thread: Some(thread),
+            kicker,
+            local_addr,
+            advertised,
+            generation: process::generation(),
+        })
     }
 
     /// The UDP address listened on.
@@ -286,6 +342,7 @@ impl Driver {
             return;
         }
         self.send(Command::Stop);
+        self.shared.change(|view| view.stopping = true);
         self.commands = None;
         if self.shared.wait_until(END, |view| view.ended.is_some())
             && let Some(thread) = self.thread.take()
@@ -299,5 +356,41 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// What peers are told: what was configured, or what can be found out.
+fn advertised(config: &Config, local: SocketAddr) -> Result<String, Error> {
+    let Some(given) = config.advertise.as_deref() else {
+        if !local.ip().is_unspecified() {
+            return Ok(local.to_string());
+        }
+        let seeds = config.seeds.iter().filter_map(|seed| seed.parse().ok());
+        // Nothing is sent there: the system says which of its addresses it would send from.
+        let anywhere = SocketAddr::from(([192, 0, 2, 1], 9));
+        let found = seeds.chain([anywhere]).find_map(|there: SocketAddr| {
+            let asker = UdpSocket::bind(SocketAddr::new(local.ip(), 0)).ok()?;
+            asker.connect(there).ok()?;
+            let here = asker.local_addr().ok()?.ip().to_canonical();
+            (!here.is_unspecified()).then_some(here)
+        });
+        return found
+            .map(|here| SocketAddr::new(here, local.port()).to_string())
+            .ok_or(Error::Advertise {
+                address: None,
+                reason: "all addresses of this machine are listened on, and none of them is known to others",
+            });
+    };
+    let with_port = match given.parse() {
+        Ok(ip) => SocketAddr::new(ip, local.port()).to_string(),
+        Err(_) if given.contains(':') => given.to_owned(),
+        Err(_) => format!("{given}:{}", local.port()),
+    };
+    match check_address(&with_port) {
+        Ok(()) => Ok(with_port),
+        Err(reason) => Err(Error::Advertise {
+            address: Some(given.to_owned()),
+            reason,
+        }),
     }
 }

@@ -17,15 +17,25 @@
 //! | `accept` | handshakes of others: how many, from where |
 //! | `dial` | seeds, addresses, pauses |
 //! | `link` | one connection: its streams as tasks |
-//! | `tls` | certificates, and all there is of TLS |
+//! | `tls`, `transport` | certificates, and all there is of TLS; the settings of QUIC |
+//! | `journal` | events, and lines of log |
 //! | `incarnation` | the file that remembers the node's life |
 #![forbid(unsafe_code)]
 
+mod accept;
 mod config;
+mod dial;
 mod driver;
+mod engine;
 mod error;
 mod event;
+mod incarnation;
+mod journal;
+mod link;
 mod stats;
+mod thread;
+mod tls;
+mod transport;
 mod wake;
 
 pub use config::{Config, Identity, Pem, Tuning};

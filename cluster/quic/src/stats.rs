@@ -1,6 +1,9 @@
 //! What a driver counts.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use ratelimit_protocol::membership::Standing;
@@ -61,7 +64,7 @@ pub struct DriverStats {
     pub certificates_reloaded: u64,
     /// Times that they changed and were of no use.
     pub certificates_failed: u64,
-    /// Times that the thread started over after a panic.
+    /// Panics: of the thread, which then started over, of one of its tasks, or of the function that is told events.
     pub panics: u64,
     /// Times that the thread woke up.
     pub wakes: u64,
@@ -77,5 +80,40 @@ impl DriverStats {
     pub fn refused(&self, reason: HandshakeRefusal) -> u64 {
         let place = HandshakeRefusal::ALL.iter().position(|other| *other == reason);
         place.map_or(0, |place| self.handshakes_refused[place])
+    }
+}
+
+/// What the thread counts over all its lives.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) refused: [u64; HandshakeRefusal::ALL.len()],
+    pub(crate) retries_asked: u64,
+    pub(crate) links_up: u64,
+    pub(crate) links_down: u64,
+    pub(crate) certificates_reloaded: u64,
+    pub(crate) certificates_failed: u64,
+    pub(crate) panics: u64,
+    /// Panics of tasks, which end only what they serve.
+    pub(crate) task_panics: Arc<AtomicU64>,
+    pub(crate) wakes: u64,
+    pub(crate) kicks: u64,
+    pub(crate) peers: BTreeMap<String, PeerCounters>,
+}
+
+/// What is counted of a peer, over all its links that are gone.
+#[derive(Debug, Default)]
+pub(crate) struct PeerCounters {
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) links_up: u64,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) incarnation: Option<Incarnation>,
+}
+
+impl Counters {
+    pub(crate) fn refuse(&mut self, reason: HandshakeRefusal) {
+        if let Some(place) = HandshakeRefusal::ALL.iter().position(|other| *other == reason) {
+            self.refused[place] += 1;
+        }
     }
 }
