@@ -1,6 +1,7 @@
 //! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
 
 mod c;
+mod cluster;
 mod documents;
 mod install;
 mod node;
@@ -26,6 +27,8 @@ Usage: cargo xtask CHORE
   node       the Node.js binding: builds, checks and tests it
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   together   one limit held by processes in C, Node.js and Python; after c, node and python
+  cluster    one limit over nodes in Rust, Python, Node.js and C, second by second, while one is killed, one joins, one leaves; after c,
+             node and python; with --short as `test` runs it
   documents  checks that the documents name only files that exist
   help       this text
 ";
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         "node" => node::test(),
         "python" => python::test(),
         "together" => together::test(),
+        "cluster" => cluster::test(arguments.iter().any(|argument| argument == "--short")),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

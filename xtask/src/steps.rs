@@ -144,6 +144,7 @@ pub(crate) fn test() -> Result<(), String> {
     crate::node::test()?;
     crate::python::test()?;
     crate::together::test()?;
+    crate::cluster::test(true)?;
     simulate("1000")?;
     run(
         "the quick part of the accuracy tables",

@@ -19,7 +19,7 @@ use crate::incarnation;
 use crate::journal::Journal;
 use crate::stats::{Counters, DriverStats, PeerState};
 use crate::thread::{self, Lasting};
-use crate::tls::{self, Source};
+use crate::tls::{self, Credentials, Source};
 use crate::wake::{self, Kicker};
 
 /// How long a call waits for the thread, which may be busy with a slow table.
@@ -129,58 +129,50 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// Why a limit was not set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SetLimitError {
-    /// The limit makes no sense.
-    Config(ConfigError),
-    /// The thread did not answer in two seconds; the limit may be set later.
-    Busy,
-    /// The driver has ended, or this process is a forked child.
-    Ended,
+/// A node that could start: see [`Driver::prepare`].
+pub struct Prepared {
+    config: Config,
+    credentials: Credentials,
+    socket: UdpSocket,
+    local_addr: SocketAddr,
 }
 
-impl fmt::Display for SetLimitError {
+impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SetLimitError::Config(error) => error.fmt(f),
-            SetLimitError::Busy => f.write_str(
-                "the cluster's thread did not answer in two seconds: the limit may still be set; ask for it before trying again",
-            ),
-            SetLimitError::Ended => f.write_str("the cluster's thread has ended: make a new limiter"),
-        }
+        f.debug_struct("Prepared")
+            .field("local_addr", &self.local_addr)
+            .field("advertised", &self.config.node.address)
+            .finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for SetLimitError {}
+impl Prepared {
+    /// The UDP address bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
 
-impl Driver {
-    /// Binds the port, takes a new life, and starts the thread. Peers are linked to in the background.
+    /// The limits to start with, to be changed before the start.
+    pub fn limits_mut(&mut self) -> &mut Vec<LimitSpec> {
+        &mut self.config.node.limits
+    }
+
+    /// Takes a new life and starts the thread, as [`Driver::start`] does.
     ///
-    /// `clock`: the table's clock, in nanoseconds; monotonic. `on_event`: see [`Event`]; a panic in it is caught.
-    ///
-    /// Errors: all that can be wrong with a configuration or a certificate; a port that is taken; a file that cannot be
-    /// written. Cost: reads the certificates, writes and syncs the incarnation file, starts a thread.
-    pub fn start<T, C, E>(config: Config, table: T, clock: C, on_event: E) -> Result<Driver, Error>
+    /// Errors: the incarnation file cannot be written, or there is no thread.
+    pub fn start<T, C, E>(self, table: T, clock: C, on_event: E) -> Result<Driver, Error>
     where
         T: Table + Send + 'static,
         C: Fn() -> u64 + Send + 'static,
         E: Fn(Event) + Send + 'static,
     {
-        let mut config = config;
-        config.check()?;
-        let source = Source::read(&config.identity)?;
-        let credentials = tls::load(&config.identity, source, &config.node.name)?;
-        let listen = |error| Error::Listen {
-            address: config.listen,
-            error,
-        };
-        let socket = UdpSocket::bind(config.listen).map_err(listen)?;
-        let local_addr = socket.local_addr().map_err(listen)?;
-        config.node.address = advertised(&config, local_addr)?;
-        // Errors of the configuration come before the life is taken, which is written down.
-        Node::new(config.node.clone(), Incarnation(0), 0, clock())?;
+        let Prepared {
+            config,
+            credentials,
+            socket,
+            local_addr,
+        } = self;
         let life = incarnation::take(config.incarnation_file.as_deref())
             .map_err(|(path, error)| Error::IncarnationFile { path, error })?;
         let (kicker, sleeper) = wake::pair().map_err(Error::System)?;
@@ -215,6 +207,76 @@ impl Driver {
             local_addr,
             advertised,
             generation: process::generation(),
+        })
+    }
+}
+
+/// Why a limit was not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetLimitError {
+    /// The limit makes no sense.
+    Config(ConfigError),
+    /// The thread did not answer in two seconds; the limit may be set later.
+    Busy,
+    /// The driver has ended, or this process is a forked child.
+    Ended,
+}
+
+impl fmt::Display for SetLimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetLimitError::Config(error) => error.fmt(f),
+            SetLimitError::Busy => f.write_str(
+                "the cluster's thread did not answer in two seconds: the limit may still be set; ask for it before trying again",
+            ),
+            SetLimitError::Ended => f.write_str("the cluster's thread has ended: make a new limiter"),
+        }
+    }
+}
+
+impl std::error::Error for SetLimitError {}
+
+impl Driver {
+    /// Binds the port, takes a new life, and starts the thread. Peers are linked to in the background. The two steps of
+    /// [`prepare`](Driver::prepare) and [`Prepared::start`] in one.
+    ///
+    /// `clock`: the table's clock, in nanoseconds; monotonic. `on_event`: see [`Event`]; a panic in it is caught.
+    ///
+    /// Errors: all that can be wrong with a configuration or a certificate; a port that is taken; a file that cannot be
+    /// written. Cost: reads the certificates, writes and syncs the incarnation file, starts a thread.
+    pub fn start<T, C, E>(config: Config, table: T, clock: C, on_event: E) -> Result<Driver, Error>
+    where
+        T: Table + Send + 'static,
+        C: Fn() -> u64 + Send + 'static,
+        E: Fn(Event) + Send + 'static,
+    {
+        Driver::prepare(config)?.start(table, clock, on_event)
+    }
+
+    /// Finds out all that can be wrong and binds the port, without a thread and without a new life: for one whose node starts later
+    /// and who wants to know now. Nobody is answered meanwhile.
+    ///
+    /// Errors: all that can be wrong with a configuration or a certificate; a port that is taken.
+    pub fn prepare(config: Config) -> Result<Prepared, Error> {
+        let mut config = config;
+        config.check()?;
+        let source = Source::read(&config.identity)?;
+        let credentials = tls::load(&config.identity, source, &config.node.name)?;
+        let listen = |error| Error::Listen {
+            address: config.listen,
+            error,
+        };
+        let socket = UdpSocket::bind(config.listen).map_err(listen)?;
+        let local_addr = socket.local_addr().map_err(listen)?;
+        config.node.address = advertised(&config, local_addr)?;
+        // Errors of the configuration come before a life is taken, which is written down.
+        Node::new(config.node.clone(), Incarnation(0), 0, 0)?;
+        Ok(Prepared {
+            config,
+            credentials,
+            socket,
+            local_addr,
         })
     }
 
@@ -314,12 +376,22 @@ impl Driver {
     ///
     /// True if all of that was done within `timeout` (the protocol takes at most three seconds); otherwise the thread is
     /// ended all the same, as by dropping it.
-    pub fn leave(mut self, timeout: Duration) -> bool {
+    ///
+    /// The handle stays, for those who ask it at the same time; it answers as if nothing were known.
+    pub fn leave(&self, timeout: Duration) -> bool {
         let graceful = self.send(Command::Leave)
             && self.shared.wait_until(timeout, |view| view.ended.is_some())
             && self.shared.view().ended == Some(true);
-        self.end();
+        if !graceful {
+            self.stop();
+        }
         graceful
+    }
+
+    /// Asks the thread to end without a goodbye.
+    fn stop(&self) {
+        self.send(Command::Stop);
+        self.shared.change(|view| view.stopping = true);
     }
 
     /// Whether this is a driver of the process that this one was forked from.
@@ -341,8 +413,7 @@ impl Driver {
             std::mem::forget((self.thread.take(), self.commands.take()));
             return;
         }
-        self.send(Command::Stop);
-        self.shared.change(|view| view.stopping = true);
+        self.stop();
         self.commands = None;
         if self.shared.wait_until(END, |view| view.ended.is_some())
             && let Some(thread) = self.thread.take()

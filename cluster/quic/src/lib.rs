@@ -39,7 +39,7 @@ mod transport;
 mod wake;
 
 pub use config::{Config, Identity, Pem, Tuning};
-pub use driver::{Driver, SetLimitError, Table};
+pub use driver::{Driver, Prepared, SetLimitError, Table};
 pub use error::{CertificateError, Error};
 pub use event::{Event, HandshakeRefusal, ModeOfWork};
 pub use stats::{DriverStats, PeerState};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ratelimit_model::Limit;
 use ratelimit_protocol::{LimitId, LimitSpec, NodeConfig, NodeId};
+use ratelimit_quic::{Identity, Pem};
 
 use crate::Error;
 use crate::options::hexadecimal;
@@ -123,35 +124,10 @@ impl fmt::Debug for ClusterConfig {
     }
 }
 
-/// A PEM text as it is, or the file that it lies in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pem {
-    Text(String),
-    File(PathBuf),
-}
-
-impl Pem {
-    fn of(given: &str) -> Pem {
-        if given.contains("-----BEGIN") {
-            Pem::Text(given.to_owned())
-        } else {
-            Pem::File(PathBuf::from(given))
-        }
-    }
-}
-
-/// A configuration that was looked at: all that can be known to be wrong before a socket is opened is known.
+/// A configuration that was looked at.
 pub(crate) struct Resolved {
-    pub(crate) node: NodeConfig,
-    pub(crate) listen: SocketAddr,
-    pub(crate) advertise: Option<String>,
-    pub(crate) seeds: Vec<String>,
-    pub(crate) ca: Pem,
-    pub(crate) cert: Pem,
-    pub(crate) key: Pem,
+    pub(crate) driver: ratelimit_quic::Config,
     pub(crate) secret: [u8; 16],
-    /// Where the number of this node's life is kept, if there is such a place.
-    pub(crate) life: Option<PathBuf>,
 }
 
 fn wrong(text: impl Into<String>) -> Error {
@@ -172,15 +148,7 @@ impl ClusterConfig {
             ));
         }
         let listen = address(&self.listen)?;
-        for seed in self.seeds.iter().chain(&self.advertise) {
-            has_port(seed)?;
-        }
-        let advertise = self
-            .advertise
-            .clone()
-            .or_else(|| (!listen.ip().is_unspecified() && listen.port() != 0).then(|| listen.to_string()));
         let mut node = NodeConfig::new(&self.node);
-        node.address = advertise.clone().unwrap_or_default();
         node.owners = self.owners.clone();
         node.on_partition = self.on_partition;
         node.interval_ns = nanoseconds(self.interval);
@@ -198,16 +166,18 @@ impl ClusterConfig {
             (None, Some(certs)) => Some(certs.join(format!("{}.life", self.node))),
             (None, None) => None,
         };
-        Ok(Resolved {
-            node,
-            listen,
-            advertise,
-            seeds: self.seeds.clone(),
+        let identity = Identity {
             ca: self.pem("ca", self.ca.as_ref(), "ca.pem")?,
             cert: self.pem("cert", self.cert.as_ref(), &format!("{}.pem", self.node))?,
             key: self.pem("key", self.key.as_ref(), &format!("{}.key", self.node))?,
+        };
+        let mut driver = ratelimit_quic::Config::new(node, listen, identity);
+        driver.advertise = self.advertise.clone();
+        driver.seeds = self.seeds.clone();
+        driver.incarnation_file = life;
+        Ok(Resolved {
+            driver,
             secret: self.shared_secret()?,
-            life,
         })
     }
 
@@ -232,7 +202,7 @@ impl ClusterConfig {
 
     fn pem(&self, name: &str, given: Option<&String>, in_certs: &str) -> Result<Pem, Error> {
         match (given, &self.certs) {
-            (Some(given), _) => Ok(Pem::of(given)),
+            (Some(given), _) => Ok(Pem::from_setting(given)),
             (None, Some(certs)) => Ok(Pem::File(certs.join(in_certs))),
             (None, None) => Err(wrong(format!(
                 "the cluster's \"{name}\" is not given: make certificates with `ratelimit certs DIR {}` and give \"certs\", or give \
@@ -285,7 +255,6 @@ fn address(listen: &str) -> Result<SocketAddr, Error> {
     if let Ok(address) = listen.parse() {
         return Ok(address);
     }
-    has_port(listen)?;
     let mut found = listen.to_socket_addrs().map_err(|error| {
         wrong(format!(
             "\"listen\" is \"{listen}\", which is no address of this host: {error}"
@@ -294,17 +263,6 @@ fn address(listen: &str) -> Result<SocketAddr, Error> {
     found
         .next()
         .ok_or_else(|| wrong(format!("\"listen\" is \"{listen}\", a name without an address")))
-}
-
-fn has_port(place: &str) -> Result<(), Error> {
-    let port = place.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    if port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        return Ok(());
-    }
-    Err(wrong(format!(
-        "\"{}\" has no port: write it as \"10.0.0.2:7001\", \"[::1]:7001\" or \"node-b.internal:7001\"",
-        place.chars().take(80).flat_map(char::escape_debug).collect::<String>()
-    )))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -354,15 +312,13 @@ mod tests {
         .resolve(&limits(&["1/s"]), None)
         .expect("all that is needed");
         assert_eq!(resolved.secret[..3], [0, 1, 2]);
-        assert_eq!(resolved.cert, Pem::File(directory.path().join("a.pem")));
-        assert_eq!(resolved.life, Some(directory.path().join("a.life")));
-        assert_eq!(resolved.advertise, None, "nobody can dial a wildcard");
+        assert_eq!(resolved.driver.identity.cert, Pem::File(directory.path().join("a.pem")));
+        assert_eq!(resolved.driver.incarnation_file, Some(directory.path().join("a.life")));
         let kept = config()
             .resolve(&limits(&["1/s"]), Some(Path::new("d/x.snapshot")))
             .expect("fine");
-        assert_eq!(kept.life, Some("d/x.snapshot.node".into()));
-        assert_eq!(kept.ca, Pem::Text("-----BEGIN CERTIFICATE-----".into()));
-        assert_eq!(kept.advertise.as_deref(), Some("127.0.0.1:7001"));
+        assert_eq!(kept.driver.incarnation_file, Some("d/x.snapshot.node".into()));
+        assert_eq!(kept.driver.identity.ca, Pem::Text("-----BEGIN CERTIFICATE-----".into()));
     }
 
     #[test]
@@ -401,9 +357,7 @@ mod tests {
         let cases: &[(&str, Change)] = &[
             ("\"node\" is not given", |c| c.node.clear()),
             ("\"listen\" is not given", |c| c.listen.clear()),
-            ("has no port", |c| c.listen = "127.0.0.1".into()),
-            ("has no port", |c| c.seeds = vec!["node-b".into()]),
-            ("has no port", |c| c.advertise = Some(":70".into())),
+            ("no address of this host", |c| c.listen = "127.0.0.1".into()),
             ("no address of this host", |c| {
                 c.listen = "no.such.host.invalid:1".into()
             }),

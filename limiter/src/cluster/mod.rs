@@ -1,7 +1,10 @@
 //! One limit over several nodes: what a limiter's user says about it, and the node that runs beside its table.
 
 mod config;
+mod member;
+mod metrics;
 mod peer;
 
 pub use config::{ClusterConfig, Mode, OnPartition};
+pub(crate) use member::{Member, modes, start_error, unconfirmed};
 pub use peer::{Peer, PeerState};
