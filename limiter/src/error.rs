@@ -209,6 +209,7 @@ impl From<EngineError> for Error {
             EngineError::ShareMismatch(_) => Error::ShareMismatch(text),
             EngineError::ShareFull => Error::ShareFull(text),
             EngineError::ShareUnavailable(_) => Error::ShareUnavailable(text),
+            EngineError::Clustered(_) => Error::Unsupported(text),
             // Memory, and what a later engine may add: the system's to solve.
             _ => Error::System(text),
         }

@@ -13,7 +13,7 @@ use crate::hash::LIMIT_MASK;
 use crate::sync::{Ordering, Rule, Site, order, rule};
 
 /// Use that was taken out of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The key of the cell that it was spent on: see `Table::key`.
     pub key: u64,
@@ -27,18 +27,22 @@ pub struct Report {
     pub units: u64,
     /// A request was denied.
     pub wanted: bool,
+    /// What was denied: so many units at least, if a request was.
+    pub denied: u64,
+    /// The largest request of those, rounded up by an eighth at most.
+    pub largest: u64,
     /// Spent under a lease.
     pub leased: bool,
     /// Counted until it is confirmed, since only so much may be spent without being confirmed.
     pub in_flight: bool,
 }
 
-/// The right to do all this, and what its holder keeps.
+/// One who has the right to do all this, at work. The right itself stays taken until [`Table::give_up_syncing`].
 pub(crate) struct Syncer<'a> {
     pub(super) table: &'a Table,
     pub(super) side: Side<'a>,
     /// Pairs that no cell names.
-    pub(super) free: Vec<usize>,
+    pub(crate) free: Vec<usize>,
 }
 
 impl<'a> Syncer<'a> {
@@ -67,6 +71,13 @@ impl<'a> Syncer<'a> {
         };
         syncer.take_over();
         Some(syncer)
+    }
+
+    /// Goes on with what one who has the right kept.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn resume(table: &'a Table, free: Vec<usize>) -> Option<Self> {
+        let side = table.side()?;
+        Some(Syncer { table, side, free })
     }
 
     /// With nothing to take over.
@@ -173,6 +184,10 @@ impl<'a> Syncer<'a> {
         accepts: &mut dyn FnMut(u64, usize) -> bool,
         take: &mut dyn FnMut(Report),
     ) {
+        if map == Map::Urgent {
+            // Before the look at the bits: one that is set from here on says so again.
+            self.side.header.is_urgent.store(0, Ordering::SeqCst);
+        }
         for (at, word) in self.side.map(map).iter().enumerate() {
             // Relaxed: a bit that is missed now is found by the next pass.
             if word.load(Ordering::Relaxed) == 0 {
@@ -184,13 +199,19 @@ impl<'a> Syncer<'a> {
                 let line = at as u64 * 64 + u64::from(bits.trailing_zeros());
                 bits &= bits - 1;
                 for i in 0..self.table.cells_per_line() {
-                    self.drain_cell(self.cell(line, i), accepts, take);
+                    self.drain_cell(map, self.cell(line, i), accepts, take);
                 }
             }
         }
     }
 
-    fn drain_cell(&self, cell: Cell<'a>, accepts: &mut dyn FnMut(u64, usize) -> bool, take: &mut dyn FnMut(Report)) {
+    fn drain_cell(
+        &self,
+        map: Map,
+        cell: Cell<'a>,
+        accepts: &mut dyn FnMut(u64, usize) -> bool,
+        take: &mut dyn FnMut(Report),
+    ) {
         let number = cell.number;
         loop {
             let now = self.side.load(number);
@@ -201,6 +222,10 @@ impl<'a> Syncer<'a> {
                 self.side.mark(Map::Dirty, number);
             }
             if units == 0 && !now.wants() {
+                if map == Map::Dirty && now.has_asked() && self.side.drain_swap(number, now, now.asked(false)).is_err()
+                {
+                    continue;
+                }
                 return;
             }
             // Acquire, between the look at the use and the swap: not older than what was counted for, since that saw the key; not
@@ -216,34 +241,41 @@ impl<'a> Syncer<'a> {
                 self.side.mark(Map::Dirty, number);
                 return;
             }
-            let overdraft = self.table.most_unconfirmed(&self.side, limit) != u64::MAX;
+            let overdraft = self.table.is_overdraft(&self.side, limit);
             let aside = self.aside(number);
             let lease = aside.is_pair(now.tag());
             // All that was counted when the first lease began may have been spent without it.
-            let leased = lease && !aside.is_first();
+            let leased = lease && !aside.is_first() && !aside.is_standing();
             let stays = match (overdraft, leased) {
                 _ if !rule(Rule::FlightStaysCounted) => 0,
                 (false, _) => 0,
                 (true, true) => now.field().min(in_flight),
                 (true, false) => now.field(),
             };
-            if self
-                .side
-                .drain_swap(number, now, now.satisfied().with_field(stays))
-                .is_err()
-            {
+            // A denial that is told between two passes over all cells is told once. It stays listed for the next.
+            let asked = map == Map::Urgent && (now.wants() || now.has_asked());
+            let next = now.satisfied().asked(asked).with_field(stays);
+            if self.side.drain_swap(number, now, next).is_err() {
                 continue;
+            }
+            if asked {
+                self.side.mark(Map::Dirty, number);
             }
             if !rule(Rule::KeyBeforeDrain) {
                 key = load_key();
             }
             if lease && aside.is_first() {
-                self.set_aside(number, Aside::pair(now.tag(), aside.index(), false));
+                let later = Aside::pair(now.tag(), aside.index(), false);
+                self.set_aside(number, later.standing(aside.is_standing()));
             }
             if stays != in_flight {
                 self.set_in_flight(number, now, stays);
                 self.side.mark(Map::Dirty, number);
             }
+            let (denied, largest) = match self.side.denied.get(number as usize) {
+                Some(denied) if now.wants() => denied.take(),
+                _ => (0, 0),
+            };
             take(Report {
                 key,
                 limit,
@@ -251,6 +283,8 @@ impl<'a> Syncer<'a> {
                 tag: now.tag(),
                 units,
                 wanted: now.wants(),
+                denied: denied.max(u64::from(now.wants())),
+                largest,
                 leased,
                 in_flight: overdraft && !leased,
             });
@@ -260,10 +294,23 @@ impl<'a> Syncer<'a> {
 
     /// A report was applied by the owner: if it was in flight, its units may be spent again without being confirmed.
     pub(crate) fn confirm(&mut self, report: &Report) {
-        let &Report { number, tag, units, .. } = report;
-        if !report.in_flight {
-            return;
+        if report.in_flight {
+            self.confirm_in(report.number, report.tag, report.units);
         }
+    }
+
+    /// The owner confirmed units of a key that were in flight.
+    pub(crate) fn confirm_key(&mut self, key: u64, units: u64) {
+        match self.find(key) {
+            // Not more than is in flight: what was reported before another took over is reported again.
+            Some((cell, now, _)) => {
+                self.confirm_in(cell.number, now.tag(), units.min(self.in_flight(cell.number, now)))
+            }
+            None => self.count_undone(units),
+        }
+    }
+
+    fn confirm_in(&mut self, number: u64, tag: u64, units: u64) {
         let mut now = self.side.load(number);
         loop {
             if now.tag() != tag {
@@ -280,6 +327,28 @@ impl<'a> Syncer<'a> {
                 Err(other) => now = other,
             }
         }
+    }
+
+    /// Units of a key that were drained are to be drained again. `in_flight`: they are counted still. False if the key has no
+    /// cell any more.
+    pub(crate) fn restore_key(&mut self, key: u64, limit: usize, units: u64, in_flight: bool) -> bool {
+        let Some((cell, now, _)) = self.find(key) else {
+            return false;
+        };
+        let units = if in_flight {
+            units.min(self.in_flight(cell.number, now))
+        } else {
+            units
+        };
+        self.restore(&Report {
+            key,
+            limit,
+            number: cell.number,
+            tag: now.tag(),
+            units,
+            in_flight,
+            ..Report::default()
+        })
     }
 
     fn count_undone(&self, units: u64) {
@@ -314,15 +383,15 @@ impl<'a> Syncer<'a> {
 }
 
 #[cfg(not(ratelimit_loom))]
-impl Drop for Syncer<'_> {
-    fn drop(&mut self) {
-        let own = self.table.lives.mark();
+impl Table {
+    /// Gives the right to drain and to switch back.
+    pub(crate) fn give_up_syncing(&self) {
+        let Some(side) = self.side() else { return };
         // Release: pairs with the Acquire of the next. Fails if it was taken over from a process that had only seemed alive.
-        let _ = self
-            .side
+        let _ = side
             .header
             .syncer
-            .compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
+            .compare_exchange(self.lives.mark(), 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -382,11 +451,11 @@ mod tests {
         // A lease that one puts in force is obeyed by the other.
         let gcra = Gcra::new(&limit).expect("numbers");
         let grant = Grant {
-            gcra,
             until: Some(1_000),
+            ..Grant::of(gcra)
         };
-        let outcome = syncer.give(client, 0, &grant, |before| {
-            assert!(before.is_none());
+        let outcome = syncer.give(one.key(client, 0), &grant, |before| {
+            assert!(before.lease.is_none() && before.unreported == 0);
             Switched {
                 tat: gcra.full(7) - gcra.whole_interval(),
                 returned: 0,

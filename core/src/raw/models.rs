@@ -124,9 +124,10 @@ impl Table {
         units
     }
 
-    /// The numbers of the first limit.
-    pub(crate) fn terms_gcra(&self) -> Gcra {
-        self.header().limits[0].load().1
+    /// The numbers of the first limit, and how a word says that it is charged under them.
+    pub(crate) fn terms_of_limit(&self) -> (super::word::Charged, Gcra) {
+        let (generation, gcra) = self.header().limits[0].load();
+        (super::word::Charged::generation(generation), gcra)
     }
 
     pub(crate) fn live_tats(&self, key: u64) -> Vec<u64> {
