@@ -188,7 +188,8 @@ fn unusable(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(Reason::NotValidYet | Reason::NotValidYetContext { .. }) => {
             "is not valid yet: look at this machine's clock".to_owned()
         }
-        rustls::Error::InvalidCertificate(Reason::UnknownIssuer) => {
+        // Of an authority with a known name and another key, the signature is what does not fit.
+        rustls::Error::InvalidCertificate(Reason::UnknownIssuer | Reason::BadSignature) => {
             "was signed by none of the authorities in `ca`: use the certificates of one cluster".to_owned()
         }
         rustls::Error::InvalidCertificate(Reason::InvalidPurpose | Reason::InvalidPurposeContext { .. }) => {
