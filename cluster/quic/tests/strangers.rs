@@ -397,6 +397,8 @@ fn what_is_wrong_with_an_identity_is_said_before_anything_starts() {
     mixed.key = ca.identity("a").key;
     let mut empty = ca.identity("a");
     empty.cert = Pem::Text("-----BEGIN NOTHING".to_owned());
+    let mut none = ca.identity("a");
+    none.cert = none.key.clone();
     let mut missing = ca.identity("a");
     missing.key = Pem::File("/nonexistent/a.key".into());
     let mut no_key = ca.identity("a");
@@ -411,7 +413,8 @@ fn what_is_wrong_with_an_identity_is_said_before_anything_starts() {
         (ca.identity_of(&client_only), "both as a server's and a client's"),
         (foreign, "was signed by none of the authorities"),
         (mixed, "is the key of another certificate"),
-        (empty, "has no certificate"),
+        (empty, "is no PEM text"),
+        (none, "has no certificate"),
         (missing, "/nonexistent/a.key: cannot be read"),
         (no_key, "has no private key"),
     ] {
