@@ -96,7 +96,7 @@ mod tests {
         assert!(!second.first);
         assert!(second.incarnation > first.incarnation);
         // As if the clock had been a century ahead.
-        let ahead = second.incarnation.0 + (100 * 365 * 86_400_000 << 16);
+        let ahead = second.incarnation.0 + ((100 * 365 * 86_400_000) << 16);
         fs::write(&path, format!("{ahead}\n")).expect("a file");
         assert_eq!(take(Some(&path)).expect("a life").incarnation.0, ahead + 1);
         assert_eq!(

@@ -84,7 +84,7 @@ fn read(pem: &Pem) -> Result<Vec<u8>, CertificateError> {
 
 fn certificates(pem: &Pem, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let found = found.map_err(|error| wrong(pem, format!("is damaged: {error}")))?;
+    let found = found.map_err(|_| wrong(pem, "is no PEM text, or is cut short"))?;
     if found.is_empty() {
         return Err(wrong(
             pem,
@@ -109,12 +109,13 @@ pub(crate) fn load(identity: &Identity, source: Source, node: &str) -> Result<Cr
     }
     let roots = Arc::new(roots);
     let chain = certificates(&identity.cert, &source.cert)?;
-    let key = PrivateKeyDer::from_pem_slice(&source.key).map_err(|error| {
+    let no_key = |_| {
         wrong(
             &identity.key,
-            format!("has no private key: it needs a section \"BEGIN PRIVATE KEY\" ({error})"),
+            "has no private key: it needs a section \"BEGIN PRIVATE KEY\"",
         )
-    })?;
+    };
+    let key = PrivateKeyDer::from_pem_slice(&source.key).map_err(no_key)?;
     let own = &chain[0];
     let name = name_of(own).ok_or_else(|| {
         wrong(
@@ -188,7 +189,8 @@ fn unusable(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(Reason::NotValidYet | Reason::NotValidYetContext { .. }) => {
             "is not valid yet: look at this machine's clock".to_owned()
         }
-        rustls::Error::InvalidCertificate(Reason::UnknownIssuer) => {
+        // Of an authority with a known name and another key, the signature is what does not fit.
+        rustls::Error::InvalidCertificate(Reason::UnknownIssuer | Reason::BadSignature) => {
             "was signed by none of the authorities in `ca`: use the certificates of one cluster".to_owned()
         }
         rustls::Error::InvalidCertificate(Reason::InvalidPurpose | Reason::InvalidPurposeContext { .. }) => {

@@ -473,7 +473,7 @@ where
                 }
             }
         }
-        self.publish_now(Instant::now());
+        self.publish_now();
         self.links.clear();
         self.endpoint.close(VarInt::from_u32(CLOSED), b"");
         // A moment for the last datagrams to leave; nothing is lost if they do not.

@@ -76,14 +76,14 @@ where
 {
     pub(super) fn publish(&mut self, now: Instant) {
         if now >= self.publish.due {
-            self.publish_now(now);
+            self.publish_now();
             let cost = now.elapsed();
             self.publish.not_before = now + cost * APART;
             self.publish.due = (now + EVERY).max(self.publish.not_before);
         }
     }
 
-    pub(super) fn publish_now(&mut self, now: Instant) {
+    pub(super) fn publish_now(&mut self) {
         let node = self.node.stats();
         let peers: Vec<(String, Standing)> = self
             .node
@@ -151,7 +151,6 @@ where
             view.stats = Arc::new(stats);
             view.ready = ready;
         });
-        let _ = now;
     }
 
     fn judge_mode_of_work(&mut self, peers: &[PeerState]) {
