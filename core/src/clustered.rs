@@ -88,6 +88,15 @@ impl Engine {
         })
     }
 
+    /// Has `ring` called by this process's threads whenever a cell becomes urgent: to wake the one who
+    /// [synchronises](Engine::synchronise), and nothing else, since a request waits meanwhile. False if something is called already, or
+    /// this is no node of a cluster.
+    pub fn at_urgent(&self, ring: impl Fn() + Send + Sync + 'static) -> bool {
+        self.table
+            .side()
+            .is_some_and(|side| side.bell.set(Box::new(ring)).is_ok())
+    }
+
     /// The key that reports name a client by, under a limit.
     #[must_use]
     pub fn cluster_key(&self, client: Fingerprint, limit: usize) -> u64 {

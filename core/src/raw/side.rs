@@ -24,6 +24,8 @@
 //!
 //! A table that is not clustered has none of this, and its short way of deciding does not ask for it.
 
+use std::sync::OnceLock;
+
 use super::denied::Denied;
 use super::header::{LimitSlot, MAX_LIMITS};
 use super::line::CELLS;
@@ -188,7 +190,12 @@ pub(crate) struct Side<'a> {
     pub(crate) leases: &'a [super::lease::Pair],
     /// Of each cell. Models have none.
     pub(crate) denied: &'a [Denied],
+    pub(crate) bell: &'a Bell,
 }
+
+/// Called when a cell becomes urgent, by the thread that decides; set once in each process. It should do no more than wake the one
+/// who synchronises.
+pub(crate) type Bell = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// Words of one map, for a table of so many lines.
 pub(crate) const fn map_words(lines: u64) -> u64 {
@@ -217,6 +224,9 @@ impl<'a> Side<'a> {
             // Release, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
             // of speed.
             self.header.is_urgent.store(1, Ordering::Release);
+            if let Some(ring) = self.bell.get() {
+                ring();
+            }
         }
     }
 
