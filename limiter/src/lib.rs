@@ -33,8 +33,13 @@
 //! [`Builder::share`] gives all processes of a user on a host one table, [`Builder::share_with_children`] those that are forked from
 //! one. Otherwise each process admits the whole limit. A limiter may be used in a forked child at once.
 //!
+//! # Several nodes
+//!
+//! [`Builder::cluster`] makes a limiter one node of several that keep one limit, over QUIC with mutual TLS; see [`ClusterConfig`].
+//!
 //! # Features
 //!
+//! - `cluster` (on if nothing is said): several nodes. Without it nothing of QUIC, TLS or tokio is built.
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
@@ -75,6 +80,11 @@ pub use wait::Wait;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So do those about clusters.
+#[cfg(all(doctest, feature = "cluster"))]
+#[doc = include_str!("../../docs/cluster.md")]
+struct Clusters;
 
 /// So do those for users of governor.
 #[cfg(doctest)]
