@@ -88,6 +88,14 @@ impl Engine {
         })
     }
 
+    /// Has `call` called whenever something becomes urgent, by the thread that decides: it should only wake another. False if something
+    /// is called already, or if this is no node of a cluster.
+    ///
+    /// [`Synchroniser::is_urgent`] is true before the call. While it is, there is no second one.
+    pub fn at_urgent(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
+        self.is_clustered() && self.table.at_urgent(Box::new(call))
+    }
+
     /// The key that reports name a client by, under a limit.
     #[must_use]
     pub fn cluster_key(&self, client: Fingerprint, limit: usize) -> u64 {
@@ -147,7 +155,12 @@ impl Synchroniser {
             Listed::All => Map::Dirty,
             Listed::Urgent => Map::Urgent,
         };
-        self.at_work((), |syncer| syncer.drain(map, accepts, take));
+        self.at_work((), |syncer| {
+            if map == Map::Dirty {
+                syncer.list_urgent();
+            }
+            syncer.drain(map, accepts, take);
+        });
     }
 
     /// Offers units that were given back after they had been reported: key, limit, units. What `tell` does not take waits.
@@ -157,6 +170,13 @@ impl Synchroniser {
             if !tell(key, limit, units) {
                 refunds.add(key, limit, units);
             }
+        }
+    }
+
+    /// Units that were offered so are to be offered again.
+    pub fn refund_again(&mut self, key: u64, limit: usize, units: u64) {
+        if let Some(refunds) = &self.engine.refunds {
+            refunds.add(key, limit, units);
         }
     }
 

@@ -24,7 +24,7 @@ mod mapped {
     use crate::raw::denied::Denied;
     use crate::raw::held::Held;
     use crate::raw::lease::Pair;
-    use crate::raw::side::{Side, SideHeader, SideLine, map_words};
+    use crate::raw::side::{Side, SideHeader, SideLine, Wake, map_words};
     use crate::sync::AtomicU64;
     use memmap2::{MmapOptions, MmapRaw};
     use std::sync::Arc;
@@ -117,6 +117,8 @@ mod mapped {
         cell_lines: u64,
         side: *const SideHeader,
         side_parts: SideParts,
+        /// Of this process alone.
+        wake: Wake,
     }
 
     /// Where a clustered table has its parts; all null or 0 in another.
@@ -179,6 +181,7 @@ mod mapped {
             Some(Memory {
                 side: part(|side| side.header_at).cast(),
                 side_parts,
+                wake: Wake::new(),
                 header: start.cast(),
                 records: records_start.cast(),
                 record_lines: records.total_lines(),
@@ -228,6 +231,7 @@ mod mapped {
                     maps: std::slice::from_raw_parts(parts.maps, parts.map_words),
                     leases: std::slice::from_raw_parts(parts.leases, parts.leases_len),
                     denied: std::slice::from_raw_parts(parts.denied, self.cell_lines as usize * CELLS),
+                    wake: Some(&self.wake),
                 })
             }
         }
@@ -361,6 +365,7 @@ mod modelled {
                 maps: &side.maps,
                 leases: &side.leases,
                 denied: &[],
+                wake: None,
             })
         }
 

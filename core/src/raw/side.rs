@@ -188,7 +188,12 @@ pub(crate) struct Side<'a> {
     pub(crate) leases: &'a [super::lease::Pair],
     /// Of each cell. Models have none.
     pub(crate) denied: &'a [Denied],
+    /// What is called when something becomes urgent. Models have nothing.
+    pub(crate) wake: Option<&'a Wake>,
 }
+
+/// What is called when something becomes urgent.
+pub(crate) type Wake = std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// Words of one map, for a table of so many lines.
 pub(crate) const fn map_words(lines: u64) -> u64 {
@@ -214,9 +219,14 @@ impl<'a> Side<'a> {
         // Release: pairs with `MarkTake`. Who takes the bit sees what was counted before.
         self.map(map)[(line / 64) as usize].fetch_or(1 << (line % 64), order(Site::Mark, Ordering::Release));
         if map == Map::Urgent {
-            // Release, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
+            // AcqRel, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
             // of speed.
-            self.header.is_urgent.store(1, Ordering::Release);
+            let was = self.header.is_urgent.swap(1, Ordering::AcqRel);
+            if was == 0
+                && let Some(call) = self.wake.and_then(Wake::get)
+            {
+                call();
+            }
         }
     }
 
