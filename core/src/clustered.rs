@@ -96,6 +96,14 @@ impl Engine {
         self.is_clustered() && self.table.at_urgent(Box::new(call))
     }
 
+    /// Units that are counted and were not taken out to be reported, or were put back. Exact only while nobody decides.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn unreported(&self) -> u64 {
+        self.table.units_left()
+    }
+
     /// The key that reports name a client by, under a limit.
     #[must_use]
     pub fn cluster_key(&self, client: Fingerprint, limit: usize) -> u64 {

@@ -26,6 +26,7 @@
 
 use super::denied::Denied;
 use super::header::{LimitSlot, MAX_LIMITS};
+use super::lease::Aside;
 use super::line::CELLS;
 #[cfg(ratelimit_loom)]
 use super::table::Events;
@@ -354,6 +355,26 @@ pub(crate) enum Reserved {
 }
 
 impl Table {
+    /// Units that are counted and were not sent. Work in proportion to the table; exact only while nobody decides.
+    pub(crate) fn units_left(&self) -> u64 {
+        let Some(side) = self.side() else { return 0 };
+        let mut units = 0;
+        for line in side.lines {
+            for cell in &line.cells {
+                let now = Use(cell.u.load(Ordering::Acquire));
+                let aside = Aside(cell.aside.load(Ordering::Acquire));
+                let in_flight = if aside.is_pair(now.tag()) {
+                    // Relaxed: as the one who synchronises reads it.
+                    side.pair(aside.index()).slots[0].owed.load(Ordering::Relaxed)
+                } else {
+                    aside.units(now.tag())
+                };
+                units += now.field() - in_flight.min(now.field());
+            }
+        }
+        units
+    }
+
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<Side<'_>> {
         self.memory.side()
