@@ -88,13 +88,20 @@ impl Engine {
         })
     }
 
-    /// Has `ring` called by this process's threads whenever a cell becomes urgent: to wake the one who
-    /// [synchronises](Engine::synchronise), and nothing else, since a request waits meanwhile. False if something is called already, or
-    /// this is no node of a cluster.
-    pub fn at_urgent(&self, ring: impl Fn() + Send + Sync + 'static) -> bool {
-        self.table
-            .side()
-            .is_some_and(|side| side.bell.set(Box::new(ring)).is_ok())
+    /// Has `call` called whenever something becomes urgent, by the thread that decides: it should only wake another. False if something
+    /// is called already, or if this is no node of a cluster.
+    ///
+    /// [`Synchroniser::is_urgent`] is true before the call. While it is, there is no second one.
+    pub fn at_urgent(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
+        self.is_clustered() && self.table.at_urgent(Box::new(call))
+    }
+
+    /// Units that are counted and were not taken out to be reported, or were put back. Exact only while nobody decides.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn unreported(&self) -> u64 {
+        self.table.units_left()
     }
 
     /// The key that reports name a client by, under a limit.
@@ -156,7 +163,12 @@ impl Synchroniser {
             Listed::All => Map::Dirty,
             Listed::Urgent => Map::Urgent,
         };
-        self.at_work((), |syncer| syncer.drain(map, accepts, take));
+        self.at_work((), |syncer| {
+            if map == Map::Dirty {
+                syncer.list_urgent();
+            }
+            syncer.drain(map, accepts, take);
+        });
     }
 
     /// Offers units that were given back after they had been reported: key, limit, units. What `tell` does not take waits.
@@ -166,6 +178,13 @@ impl Synchroniser {
             if !tell(key, limit, units) {
                 refunds.add(key, limit, units);
             }
+        }
+    }
+
+    /// Units that were offered so are to be offered again.
+    pub fn refund_again(&mut self, key: u64, limit: usize, units: u64) {
+        if let Some(refunds) = &self.engine.refunds {
+            refunds.add(key, limit, units);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What each call of an engine does on a node of a cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ratelimit_core::clustered::{Grant, LimitRule, Listed, Outcome, Report, Switched, Synchroniser, Unleased};
@@ -247,11 +248,19 @@ fn denials_are_urgent_once_and_told_with_the_largest() {
     let (engine, _) = engine(&[limit(10, 40)], &[0]);
     let mut sync = engine.synchronise().expect("the first");
     assert!(!sync.is_urgent());
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    assert!(engine.at_urgent(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    }));
+    assert!(!engine.at_urgent(|| ()), "one at a time");
     for cost in [1, 9, 3] {
         assert!(!engine.check(client(1), cost, None).allowed);
     }
-    assert!(sync.is_urgent());
-    let reports = drained(&mut sync, Listed::Urgent);
+    assert!(!engine.is_allowed(client(2)) && sync.is_urgent());
+    assert_eq!(calls.load(Ordering::Relaxed), 1, "who was woken sees the rest");
+    let mut reports = drained(&mut sync, Listed::Urgent);
+    reports.retain(|report| report.key == engine.cluster_key(client(1), 0));
     assert_eq!(
         reports
             .iter()
@@ -263,6 +272,7 @@ fn denials_are_urgent_once_and_told_with_the_largest() {
     // Until the next pass over all cells the owner knows enough.
     assert!(!engine.is_allowed(client(1)) && !sync.is_urgent());
     assert_eq!(drained(&mut sync, Listed::All).len(), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
     assert!(!engine.is_allowed(client(1)) && sync.is_urgent());
     assert_eq!(drained(&mut sync, Listed::Urgent).len(), 1);
     // A pass that finds nothing new about it, too.

@@ -185,8 +185,7 @@ impl<'a> Syncer<'a> {
         take: &mut dyn FnMut(Report),
     ) {
         if map == Map::Urgent {
-            // Before the look at the bits: one that is set from here on says so again.
-            self.side.header.is_urgent.store(0, Ordering::SeqCst);
+            self.seen_urgent();
         }
         for (at, word) in self.side.map(map).iter().enumerate() {
             // Relaxed: a bit that is missed now is found by the next pass.
@@ -201,6 +200,25 @@ impl<'a> Syncer<'a> {
                 for i in 0..self.table.cells_per_line() {
                     self.drain_cell(map, self.cell(line, i), accepts, take);
                 }
+            }
+        }
+    }
+
+    /// From here on a cell that becomes urgent says so again. Before a look at the bits.
+    fn seen_urgent(&self) {
+        self.side.header.is_urgent.store(0, Ordering::SeqCst);
+    }
+
+    /// Lists what is urgent with the rest, for one who drains all.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn list_urgent(&mut self) {
+        self.seen_urgent();
+        for (urgent, dirty) in self.side.map(Map::Urgent).iter().zip(self.side.map(Map::Dirty)) {
+            // Relaxed: as in `drain`.
+            if urgent.load(Ordering::Relaxed) != 0 {
+                let bits = urgent.swap(0, order(Site::MarkTake, Ordering::Acquire));
+                // Release: what was seen with the bits goes on with them.
+                dirty.fetch_or(bits, order(Site::Mark, Ordering::Release));
             }
         }
     }

@@ -24,7 +24,7 @@ mod mapped {
     use crate::raw::denied::Denied;
     use crate::raw::held::Held;
     use crate::raw::lease::Pair;
-    use crate::raw::side::{Bell, Side, SideHeader, SideLine, map_words};
+    use crate::raw::side::{Side, SideHeader, SideLine, Wake, map_words};
     use crate::sync::AtomicU64;
     use memmap2::{MmapOptions, MmapRaw};
     use std::sync::Arc;
@@ -117,8 +117,8 @@ mod mapped {
         cell_lines: u64,
         side: *const SideHeader,
         side_parts: SideParts,
-        /// Rung in this process when a cell of a clustered table becomes urgent.
-        bell: Bell,
+        /// Of this process alone.
+        wake: Wake,
     }
 
     /// Where a clustered table has its parts; all null or 0 in another.
@@ -181,7 +181,7 @@ mod mapped {
             Some(Memory {
                 side: part(|side| side.header_at).cast(),
                 side_parts,
-                bell: Bell::new(),
+                wake: Wake::new(),
                 header: start.cast(),
                 records: records_start.cast(),
                 record_lines: records.total_lines(),
@@ -231,7 +231,7 @@ mod mapped {
                     maps: std::slice::from_raw_parts(parts.maps, parts.map_words),
                     leases: std::slice::from_raw_parts(parts.leases, parts.leases_len),
                     denied: std::slice::from_raw_parts(parts.denied, self.cell_lines as usize * CELLS),
-                    bell: &self.bell,
+                    wake: Some(&self.wake),
                 })
             }
         }
@@ -275,7 +275,7 @@ mod modelled {
     use super::{Geometry, Header, Line};
     use crate::raw::header::{LimitSlot, Numbers};
     use crate::raw::lease::Pair;
-    use crate::raw::side::{Bell, LimitRules, Side, SideCell, SideHeader, SideLine};
+    use crate::raw::side::{LimitRules, Side, SideCell, SideHeader, SideLine};
     use crate::sync::AtomicU64;
     use std::array::from_fn;
 
@@ -284,7 +284,6 @@ mod modelled {
         cells: Vec<Line>,
         records: Vec<Line>,
         side: Option<ModelledSide>,
-        bell: Bell,
     }
 
     struct ModelledSide {
@@ -344,7 +343,6 @@ mod modelled {
                 cells: lines(cells.total_lines()),
                 records: lines(records.total_lines()),
                 side: cells.clustered.then(|| ModelledSide::new(cells.total_lines())),
-                bell: Bell::new(),
             })
         }
 
@@ -367,7 +365,7 @@ mod modelled {
                 maps: &side.maps,
                 leases: &side.leases,
                 denied: &[],
-                bell: &self.bell,
+                wake: None,
             })
         }
 

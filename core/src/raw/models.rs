@@ -110,20 +110,6 @@ impl Table {
         }
     }
 
-    /// Units that are counted and were not sent.
-    pub(crate) fn units_left(&self) -> u64 {
-        let Some(side) = self.side() else { return 0 };
-        let mut units = 0;
-        for line in side.lines {
-            for cell in &line.cells {
-                let now = super::side::Use(cell.u.load(Ordering::Acquire));
-                let aside = super::lease::Aside(cell.aside.load(Ordering::Acquire));
-                units += now.field() - aside.units(now.tag()).min(now.field());
-            }
-        }
-        units
-    }
-
     /// The numbers of the first limit, and how a word says that it is charged under them.
     pub(crate) fn terms_of_limit(&self) -> (super::word::Charged, Gcra) {
         let (generation, gcra) = self.header().limits[0].load();

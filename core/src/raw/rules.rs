@@ -185,6 +185,14 @@ impl Table {
         }
     }
 
+    /// Has this called when something becomes urgent. False if something is called already.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn at_urgent(&self, call: Box<dyn Fn() + Send + Sync>) -> bool {
+        let side = self.side();
+        side.and_then(|side| side.wake)
+            .is_some_and(|wake| wake.set(call).is_ok())
+    }
+
     /// Whether what is spent is counted: a time that a caller gives is no time of the cluster's.
     #[inline]
     pub(super) fn counts(&self, axis: Axis) -> Option<Side<'_>> {

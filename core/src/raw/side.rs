@@ -24,10 +24,9 @@
 //!
 //! A table that is not clustered has none of this, and its short way of deciding does not ask for it.
 
-use std::sync::OnceLock;
-
 use super::denied::Denied;
 use super::header::{LimitSlot, MAX_LIMITS};
+use super::lease::Aside;
 use super::line::CELLS;
 #[cfg(ratelimit_loom)]
 use super::table::Events;
@@ -190,12 +189,12 @@ pub(crate) struct Side<'a> {
     pub(crate) leases: &'a [super::lease::Pair],
     /// Of each cell. Models have none.
     pub(crate) denied: &'a [Denied],
-    pub(crate) bell: &'a Bell,
+    /// What is called when something becomes urgent. Models have nothing.
+    pub(crate) wake: Option<&'a Wake>,
 }
 
-/// Called when a cell becomes urgent, by the thread that decides; set once in each process. It should do no more than wake the one
-/// who synchronises.
-pub(crate) type Bell = OnceLock<Box<dyn Fn() + Send + Sync>>;
+/// What is called when something becomes urgent.
+pub(crate) type Wake = std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// Words of one map, for a table of so many lines.
 pub(crate) const fn map_words(lines: u64) -> u64 {
@@ -221,11 +220,13 @@ impl<'a> Side<'a> {
         // Release: pairs with `MarkTake`. Who takes the bit sees what was counted before.
         self.map(map)[(line / 64) as usize].fetch_or(1 << (line % 64), order(Site::Mark, Ordering::Release));
         if map == Map::Urgent {
-            // Release, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
+            // AcqRel, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
             // of speed.
-            self.header.is_urgent.store(1, Ordering::Release);
-            if let Some(ring) = self.bell.get() {
-                ring();
+            let was = self.header.is_urgent.swap(1, Ordering::AcqRel);
+            if was == 0
+                && let Some(call) = self.wake.and_then(Wake::get)
+            {
+                call();
             }
         }
     }
@@ -354,6 +355,26 @@ pub(crate) enum Reserved {
 }
 
 impl Table {
+    /// Units that are counted and were not sent. Work in proportion to the table; exact only while nobody decides.
+    pub(crate) fn units_left(&self) -> u64 {
+        let Some(side) = self.side() else { return 0 };
+        let mut units = 0;
+        for line in side.lines {
+            for cell in &line.cells {
+                let now = Use(cell.u.load(Ordering::Acquire));
+                let aside = Aside(cell.aside.load(Ordering::Acquire));
+                let in_flight = if aside.is_pair(now.tag()) {
+                    // Relaxed: as the one who synchronises reads it.
+                    side.pair(aside.index()).slots[0].owed.load(Ordering::Relaxed)
+                } else {
+                    aside.units(now.tag())
+                };
+                units += now.field() - in_flight.min(now.field());
+            }
+        }
+        units
+    }
+
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<Side<'_>> {
         self.memory.side()
