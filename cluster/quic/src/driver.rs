@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::{Config, Identity, check_address};
 use crate::error::{CertificateError, Error};
 use crate::event::Event;
+use crate::fork;
 use crate::incarnation;
 use crate::journal::Journal;
 use crate::stats::{Counters, DriverStats, PeerState};
@@ -176,7 +177,7 @@ impl Driver {
             address: config.listen,
             error,
         };
-        let socket = UdpSocket::bind(config.listen).map_err(listen)?;
+        let (kept, socket) = fork::open(|| UdpSocket::bind(config.listen)).map_err(listen)?;
         let local_addr = socket.local_addr().map_err(listen)?;
         config.node.address = advertised(&config, local_addr)?;
         // Errors of the configuration come before the life is taken, which is written down.
@@ -194,6 +195,7 @@ impl Driver {
             shared: Arc::clone(&shared),
             commands: receiver,
             sleeper,
+            _kept: kept,
             socket,
             credentials,
             counters: Counters::default(),
