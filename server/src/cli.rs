@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::certs::{self, CertsArgs};
 use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
 use crate::inspect::{self, InspectArgs};
 use crate::replay::{self, Ending, ReplayArgs};
@@ -29,6 +30,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Serves limits over HTTP and the protocol of Redis; needs no configuration
     Serve(ServeArgs),
+    /// Makes the certificates of a cluster: a private authority, and one for each node
+    Certs(CertsArgs),
 }
 
 const EXIT_CODES: &str = "\
@@ -56,6 +59,7 @@ pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> 
     let outcome = match &cli.command {
         Command::Replay(args) => replay::run(args, stop, out, err, io::stderr().is_terminal()),
         Command::Inspect(args) => inspect::run(args, out).map(|()| Ending::Complete),
+        Command::Certs(args) => certs::run(args, out).map(|()| Ending::Complete),
         Command::Serve(args) => serve::run(args, stop, out, err).map(|()| Ending::Complete),
     };
     match outcome {

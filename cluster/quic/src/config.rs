@@ -141,7 +141,7 @@ pub struct Tuning {
     pub backoff_max: Duration,
     /// The node's own certificate is said to expire this long before it does (default 7 days), and each day after.
     pub expiry_warning: Duration,
-    /// Handshakes of others in progress, at most (default 64; `max(64, 4 * max_nodes)` is never needed but safe).
+    /// Handshakes of others in progress, at most (default 64).
     pub handshakes: usize,
     /// The same from one source address (default 8).
     pub handshakes_per_address: usize,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::{Config, Identity, check_address};
 use crate::error::{CertificateError, Error};
 use crate::event::Event;
+use crate::fork;
 use crate::incarnation;
 use crate::journal::Journal;
 use crate::stats::{Counters, DriverStats, PeerState};
@@ -129,20 +130,34 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// A node that could start: see [`Driver::prepare`].
+/// A node that could start: see [`Driver::prepare`]. In a forked child it does nothing, and the port is not taken there.
 pub struct Prepared {
+    parts: Option<Parts>,
+    local_addr: SocketAddr,
+    generation: u64,
+}
+
+struct Parts {
     config: Config,
     credentials: Credentials,
+    kept: fork::Kept,
     socket: UdpSocket,
-    local_addr: SocketAddr,
 }
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared")
             .field("local_addr", &self.local_addr)
-            .field("advertised", &self.config.node.address)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if self.generation != process::generation() {
+            // The descriptor was closed by the fork, and its number may be another's by now.
+            std::mem::forget(self.parts.take());
+        }
     }
 }
 
@@ -153,26 +168,28 @@ impl Prepared {
         self.local_addr
     }
 
-    /// The limits to start with, to be changed before the start.
-    pub fn limits_mut(&mut self) -> &mut Vec<LimitSpec> {
-        &mut self.config.node.limits
-    }
-
     /// Takes a new life and starts the thread, as [`Driver::start`] does.
     ///
-    /// Errors: the incarnation file cannot be written, or there is no thread.
-    pub fn start<T, C, E>(self, table: T, clock: C, on_event: E) -> Result<Driver, Error>
+    /// Errors: the incarnation file cannot be written, there is no thread, or this is a forked child of the process that prepared it.
+    pub fn start<T, C, E>(mut self, table: T, clock: C, on_event: E) -> Result<Driver, Error>
     where
         T: Table + Send + 'static,
         C: Fn() -> u64 + Send + 'static,
         E: Fn(Event) + Send + 'static,
     {
-        let Prepared {
+        let here = self.generation == process::generation();
+        let Some(parts) = here.then(|| self.parts.take()).flatten() else {
+            let child =
+                "this is a forked child, and the port is its parent's: make a limiter here, under a name of its own";
+            return Err(Error::System(io::Error::other(child)));
+        };
+        let local_addr = self.local_addr;
+        let Parts {
             config,
             credentials,
+            kept,
             socket,
-            local_addr,
-        } = self;
+        } = parts;
         let life = incarnation::take(config.incarnation_file.as_deref())
             .map_err(|(path, error)| Error::IncarnationFile { path, error })?;
         let (kicker, sleeper) = wake::pair().map_err(Error::System)?;
@@ -186,6 +203,7 @@ impl Prepared {
             shared: Arc::clone(&shared),
             commands: receiver,
             sleeper,
+            _kept: kept,
             socket,
             credentials,
             counters: Counters::default(),
@@ -267,16 +285,20 @@ impl Driver {
             address: config.listen,
             error,
         };
-        let socket = UdpSocket::bind(config.listen).map_err(listen)?;
+        let (kept, socket) = fork::open(|| UdpSocket::bind(config.listen)).map_err(listen)?;
         let local_addr = socket.local_addr().map_err(listen)?;
         config.node.address = advertised(&config, local_addr)?;
         // Errors of the configuration come before a life is taken, which is written down.
         Node::new(config.node.clone(), Incarnation(0), 0, 0)?;
         Ok(Prepared {
-            config,
-            credentials,
-            socket,
+            parts: Some(Parts {
+                config,
+                credentials,
+                kept,
+                socket,
+            }),
             local_addr,
+            generation: process::generation(),
         })
     }
 

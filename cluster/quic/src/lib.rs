@@ -19,8 +19,9 @@
 //! | `link` | one connection: its streams as tasks |
 //! | `tls`, `transport` | certificates, and all there is of TLS; the settings of QUIC |
 //! | `journal` | events, and lines of log |
+//! | `fork` | the sockets that a forked child does not keep |
 //! | `incarnation` | the file that remembers the node's life |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accept;
 mod config;
@@ -29,6 +30,7 @@ mod driver;
 mod engine;
 mod error;
 mod event;
+mod fork;
 mod incarnation;
 mod journal;
 mod link;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::driver::{Command, Shared, Table};
 use crate::engine;
 use crate::event::Event;
+use crate::fork::Kept;
 use crate::incarnation::{self, Life};
 use crate::journal::Journal;
 use crate::stats::Counters;
@@ -40,6 +41,8 @@ pub(crate) struct Lasting<T, C, E> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: UnboundedReceiver<Command>,
     pub(crate) sleeper: Sleeper,
+    /// In this order: see [`Kept`].
+    pub(crate) _kept: Kept,
     pub(crate) socket: UdpSocket,
     pub(crate) credentials: Credentials,
     pub(crate) counters: Counters,

@@ -3,8 +3,11 @@
 //! The thread says that it is about to sleep, and looks at the table once more; a decision marks its cell urgent, and looks
 //! whether the thread sleeps. Each writes, fences, and reads what the other wrote, so at least one of them sees the other.
 
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+#[cfg(not(unix))]
+use std::net::UdpSocket as Rope;
+#[cfg(unix)]
+use std::os::unix::net::UnixDatagram as Rope;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -14,7 +17,7 @@ use ratelimit_core::process;
 struct Bell {
     sleeping: AtomicBool,
     /// Written to once for each sleep at most, so it never fills.
-    rope: UnixStream,
+    rope: Rope,
     generation: u64,
 }
 
@@ -42,7 +45,7 @@ impl Kicker {
     pub(crate) fn ring(&self) {
         if self.0.generation == process::generation() {
             // A full socket wakes as well as one more byte does.
-            let _full = (&self.0.rope).write(&[1]);
+            let _full = self.0.rope.send(&[1]);
         }
     }
 }
@@ -51,13 +54,47 @@ impl Kicker {
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     bell: Arc<Bell>,
-    /// What the thread waits on, beside its sockets and timers.
-    pub(crate) heard: UnixStream,
+    heard: Rope,
+}
+
+/// What the thread waits on, beside its sockets and timers.
+pub(crate) struct Heard(
+    #[cfg(unix)] tokio::net::UnixDatagram,
+    #[cfg(not(unix))] tokio::net::UdpSocket,
+);
+
+impl Heard {
+    /// Waits until the bell was rung.
+    pub(crate) async fn rung(&self) -> io::Result<()> {
+        self.0.readable().await?;
+        // One ring a sleep; more than a few that came late wake once more.
+        let mut byte = [0; 1];
+        for _ in 0..8 {
+            if self.0.try_recv(&mut byte).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn ropes() -> io::Result<(Rope, Rope)> {
+    Rope::pair()
+}
+
+/// Where there are no pairs, two sockets that know only each other.
+#[cfg(not(unix))]
+fn ropes() -> io::Result<(Rope, Rope)> {
+    let [one, other] = [Rope::bind("127.0.0.1:0")?, Rope::bind("127.0.0.1:0")?];
+    one.connect(other.local_addr()?)?;
+    other.connect(one.local_addr()?)?;
+    Ok((one, other))
 }
 
 /// Both sides.
 pub(crate) fn pair() -> io::Result<(Kicker, Sleeper)> {
-    let (rope, heard) = UnixStream::pair()?;
+    let (rope, heard) = ropes()?;
     rope.set_nonblocking(true)?;
     heard.set_nonblocking(true)?;
     let bell = Arc::new(Bell {
@@ -73,6 +110,16 @@ pub(crate) fn pair() -> io::Result<(Kicker, Sleeper)> {
 }
 
 impl Sleeper {
+    /// For the runtime that this is called in.
+    pub(crate) fn listen(&self) -> io::Result<Heard> {
+        let heard = self.heard.try_clone()?;
+        #[cfg(unix)]
+        let heard = tokio::net::UnixDatagram::from_std(heard)?;
+        #[cfg(not(unix))]
+        let heard = tokio::net::UdpSocket::from_std(heard)?;
+        Ok(Heard(heard))
+    }
+
     /// Announces a sleep. False if the table turned urgent meanwhile: then there is none.
     pub(crate) fn try_sleep(&self, is_urgent: impl FnOnce() -> bool) -> bool {
         self.bell.sleeping.store(true, Ordering::Relaxed);
@@ -95,21 +142,20 @@ impl Sleeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn one_sleep_takes_one_byte_and_a_waking_thread_none() {
         let (kicker, sleeper) = pair().expect("a pair of sockets");
         let mut bytes = [0; 8];
         kicker.kick();
-        assert!((&sleeper.heard).read(&mut bytes).is_err(), "nobody sleeps");
+        assert!(sleeper.heard.recv(&mut bytes).is_err(), "nobody sleeps");
         assert!(sleeper.try_sleep(|| false));
         kicker.kick();
         kicker.kick();
-        assert_eq!((&sleeper.heard).read(&mut bytes).expect("a byte"), 1);
+        assert_eq!(sleeper.heard.recv(&mut bytes).expect("a byte"), 1);
         assert!(sleeper.wake(), "it was kicked");
         assert!(!sleeper.try_sleep(|| true), "urgent meanwhile");
         kicker.kick();
-        assert!((&sleeper.heard).read(&mut bytes).is_err(), "nobody sleeps");
+        assert!(sleeper.heard.recv(&mut bytes).is_err(), "nobody sleeps");
     }
 }

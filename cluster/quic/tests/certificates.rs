@@ -140,3 +140,26 @@ fn an_identity_is_set_by_a_call() {
     wait_until("more looks", || a.driver().stats().wakes > wakes + 30);
     assert_eq!(told(&a), 1, "once a day");
 }
+
+#[test]
+fn what_the_command_makes_is_what_nodes_need() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = ratelimit_certs::Options::new(folder.path(), &["a", "b"]);
+    ratelimit_certs::make(&options).expect("certificates");
+    let identity = |name: &str| {
+        let [ca, cert, key, _] = ratelimit_certs::paths(folder.path(), name).map(Pem::File);
+        Identity { ca, cert, key }
+    };
+    let unused = Ca::new();
+    let a = start("a", &unused, identity("a"), &[]);
+    let b = start("b", &unused, identity("b"), &[&a]);
+    wait_linked(&[&a, &b]);
+    options.renew = vec!["b".to_owned()];
+    ratelimit_certs::make(&options).expect("certificates");
+    wait_until("b uses the new one", || reloaded(&b) == 1);
+    options.nodes = vec!["c".to_owned()];
+    options.renew.clear();
+    ratelimit_certs::make(&options).expect("certificates");
+    let c = start("c", &unused, identity("c"), &[&b]);
+    wait_linked(&[&b, &c]);
+}

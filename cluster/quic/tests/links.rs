@@ -149,6 +149,26 @@ fn one_that_is_killed_is_noticed_and_comes_back_in_a_later_life() {
 }
 
 #[test]
+fn one_that_comes_back_elsewhere_is_called_there() {
+    let ca = Ca::new();
+    let a = start("a", &ca, &[]).start();
+    let mut b = start("b", &ca, &[&a]).start();
+    wait_linked(&[&a, &b]);
+    b.kill();
+    wait_until("the link is down", || !a.is_linked("b"));
+    let mut elsewhere = start("b", &ca, &[&a]).start();
+    wait_linked(&[&a, &elsewhere]);
+    let address = elsewhere.driver().local_addr();
+    elsewhere.kill();
+    wait_until("the link is down", || !a.is_linked("b"));
+    // It has no seed now: only a can find it, by what b said of itself.
+    let mut again = start("b", &ca, &[]);
+    again.listen = address;
+    let b = again.start();
+    wait_linked(&[&a, &b]);
+}
+
+#[test]
 fn the_own_address_and_names_are_seeds_like_others() {
     let ca = Ca::new();
     let a = start("a", &ca, &[]).start();

@@ -155,3 +155,37 @@ fn a_forked_child_leaves_the_driver_alone() {
     hammer(&[&a, &b], 1, 5, Duration::from_millis(200));
     compare_ledgers(&[&a, &b]);
 }
+
+#[test]
+#[cfg(unix)]
+fn a_forked_child_does_not_keep_the_port() {
+    let ca = Ca::new();
+    let (_a, mut b) = pair(&ca);
+    let address = b.driver().local_addr();
+    let mut ends = [0; 2];
+    // Safety: `ends` is a place for two descriptors.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    // Safety: the child calls only what is safe after a fork, and `_exit`.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "a child");
+    if child == 0 {
+        let mut byte = 0u8;
+        // Safety: these descriptors are the child's own copies, and `byte` is a place for one; it lives until the parent's
+        // end of the pipe is closed.
+        unsafe {
+            libc::close(ends[1]);
+            libc::read(ends[0], (&raw mut byte).cast(), 1);
+            libc::_exit(0);
+        }
+    }
+    b.kill();
+    let taken = std::net::UdpSocket::bind(address);
+    let mut status = 0;
+    // Safety: both descriptors and the child are this test's own.
+    unsafe {
+        libc::close(ends[1]);
+        libc::close(ends[0]);
+        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+    }
+    taken.expect("the port is free although the child lives");
+}

@@ -23,6 +23,7 @@ use crate::accept::{Gate, Verdict};
 use crate::dial::{Book, Resolution, canonical};
 use crate::driver::{Command, Table};
 use crate::event::{Event, HandshakeRefusal, ModeOfWork};
+use crate::fork::{self, Kept};
 use crate::incarnation::Life;
 use crate::link::{self, CLOSED, Link, Message, Up};
 use crate::thread::{Ending, Lasting};
@@ -58,6 +59,8 @@ struct Namesake {
 }
 
 pub(crate) struct Engine<'a, T, C, E> {
+    /// First, so that it is dropped before the endpoint's socket is closed.
+    _kept: Kept,
     lasting: &'a mut Lasting<T, C, E>,
     node: Node,
     incarnation: Incarnation,
@@ -91,7 +94,7 @@ where
     E: Fn(Event),
 {
     let (messages, mut inbox) = mpsc::channel(MESSAGES);
-    let heard = tokio::net::UnixStream::from_std(lasting.sleeper.heard.try_clone()?)?;
+    let heard = lasting.sleeper.listen()?;
     let mut engine = Engine::new(lasting, life, messages)?;
     if let Some(started) = started.take() {
         let _ended = started.send(Ok(()));
@@ -113,12 +116,7 @@ where
                 Some(incoming) => engine.accept(incoming),
                 None => return Err(io::Error::other("the socket failed")),
             },
-            readable = heard.readable() => {
-                readable?;
-                let mut bytes = [0; 64];
-                // More rings than that wake once more.
-                let _none_yet = heard.try_read(&mut bytes);
-            }
+            rung = heard.rung() => rung?,
             () = tokio::time::sleep(sleep) => {}
         }
         engine.publish.work(Instant::now());
@@ -155,15 +153,17 @@ where
         config.first_start = life.first;
         let node = Node::new(config, life.incarnation, seed, now_ns).map_err(io::Error::other)?;
         let tuning = &lasting.config.tuning;
+        let (kept, socket) = fork::open(|| lasting.socket.try_clone())?;
         let endpoint = Endpoint::new(
             transport::endpoint(),
             Some(transport::server(&lasting.credentials, tuning)),
-            lasting.socket.try_clone()?,
+            socket,
             Arc::new(quinn::TokioRuntime),
         )?;
         let own = canonical(endpoint.local_addr()?);
         let now = Instant::now();
         Ok(Engine {
+            _kept: kept,
             client: transport::client(&lasting.credentials, tuning),
             gate: Gate::new(tuning),
             book: Book::new(
