@@ -6,8 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ratelimit_cluster_table::limit_ids;
 use ratelimit_model::Limit;
-use ratelimit_protocol::{LimitId, LimitSpec, NodeConfig, NodeId};
+use ratelimit_protocol::{LimitSpec, NodeConfig, NodeId};
 use ratelimit_quic::{Identity, Pem};
 
 use crate::Error;
@@ -181,7 +182,7 @@ impl ClusterConfig {
         })
     }
 
-    /// The limits as the cluster names them: by their place in the list, which is the same on all nodes.
+    /// The limits as the cluster numbers them.
     fn specs(&self, limits: &[Limit]) -> Result<Vec<LimitSpec>, Error> {
         if !self.modes.is_empty() && self.modes.len() != limits.len() {
             return Err(wrong(format!(
@@ -190,8 +191,9 @@ impl ClusterConfig {
                 limits.len()
             )));
         }
-        let specs = limits.iter().enumerate().map(|(place, limit)| LimitSpec {
-            id: limit_id(place),
+        let numbered = limit_ids(limits.len()).into_iter().zip(limits).enumerate();
+        let specs = numbered.map(|(place, (id, limit))| LimitSpec {
+            id,
             version: 1,
             author: NodeId::of(&self.node),
             limit: *limit,
@@ -243,12 +245,6 @@ impl ClusterConfig {
             ))
         })
     }
-}
-
-/// The name that nodes have for the limit at a place of the list.
-pub(crate) fn limit_id(place: usize) -> LimitId {
-    // At most 8 limits.
-    LimitId(u32::try_from(place).unwrap_or(u32::MAX))
 }
 
 fn address(listen: &str) -> Result<SocketAddr, Error> {
@@ -345,10 +341,7 @@ mod tests {
             .node
             .limits;
         assert_eq!(specs.iter().map(|spec| spec.mode).collect::<Vec<_>>(), config.modes);
-        assert_eq!(
-            specs.iter().map(|spec| spec.id).collect::<Vec<_>>(),
-            [LimitId(0), LimitId(1)]
-        );
+        assert_eq!(specs.iter().map(|spec| spec.id).collect::<Vec<_>>(), limit_ids(2));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ratelimit_cluster_table::TableStore;
+use ratelimit_cluster_table::{TableStore, limit_ids};
 use ratelimit_core::{Engine, process};
 use ratelimit_model::Limit;
 use ratelimit_protocol::membership::Standing;
@@ -16,6 +16,7 @@ use ratelimit_protocol::{LimitSpec, Mode};
 use ratelimit_quic::{Driver, Prepared, SetLimitError};
 
 use super::peer::{Peer, PeerState};
+use super::table::NodeTable;
 use crate::Error;
 
 /// What a goodbye takes at the most: the protocol gives up after three seconds.
@@ -138,10 +139,10 @@ impl Plan {
     }
 
     fn started(&self, prepared: Prepared) -> Result<Driver, String> {
-        let table = TableStore::new(self.engine.clone()).ok_or("another node runs on this table")?;
-        let clock = table.clock();
+        let table = TableStore::new(&self.engine).ok_or("another node runs on this table")?;
+        let clock = self.engine.clock().clone();
         let driver = prepared
-            .start(table, clock, |_| {})
+            .start(NodeTable::new(table), move || clock.now(), |_| {})
             .map_err(|error| error.to_string())?;
         let kicker = driver.kicker();
         self.engine.at_urgent(move || kicker.kick());
@@ -181,9 +182,8 @@ impl Plan {
                 _ => Err(Error::Closed),
             };
         };
-        for (place, (limit, mode)) in limits.iter().zip(&self.modes).enumerate() {
-            let set = driver.set_limit(super::config::limit_id(place), *limit, *mode);
-            set.map_err(|error| match error {
+        for ((id, limit), mode) in limit_ids(limits.len()).into_iter().zip(limits).zip(&self.modes) {
+            driver.set_limit(id, *limit, *mode).map_err(|error| match error {
                 SetLimitError::Config(error) => Error::ClusterConfig(error.to_string()),
                 SetLimitError::Ended => Error::Closed,
                 other => Error::System(other.to_string()),
@@ -233,12 +233,10 @@ pub(crate) fn modes(specs: &[LimitSpec]) -> Vec<Mode> {
 
 /// Units that a node may spend on a key before an owner knows of them, for each limit.
 pub(crate) fn unconfirmed(modes: &[Mode]) -> Vec<u64> {
-    let units = |mode: &Mode| match *mode {
-        Mode::Eventual => u64::MAX,
-        Mode::Bounded { units } => units,
-        Mode::Strict { .. } => 0,
-    };
-    modes.iter().map(units).collect()
+    modes
+        .iter()
+        .map(|mode| ratelimit_cluster_table::unconfirmed(*mode))
+        .collect()
 }
 
 /// Why a node cannot start, as an error of every language.

@@ -4,6 +4,7 @@ mod config;
 mod member;
 mod metrics;
 mod peer;
+mod table;
 
 pub use config::{ClusterConfig, Mode, OnPartition};
 pub(crate) use member::{Member, modes, start_error, unconfirmed};
