@@ -160,7 +160,8 @@ impl TableStore {
                 // It has no state to give: what stands is the rule without a lease already. Under a lease that came since,
                 // this is not called: `give_lease` takes the cell off the list.
                 let to = |_: &Gcra, _: Gcra, tat: u64| Switched { tat, returned: 0 };
-                matches!(self.sync.end(cell.key.0, place, now, to), Outcome::Standing(_))
+                let outcome = self.sync.end(cell.key.0, place, now, to, &mut |_| ());
+                matches!(outcome, Outcome::Standing(_))
             })
             .collect();
     }
@@ -346,7 +347,7 @@ impl Store for TableStore {
         };
         let now = now_ns & MASK;
         let hard = !matches!(rules.connected, Unleased::Part(_));
-        let outcome = self.sync.end(cell.key.0, place, now, |without, gcra, tat| {
+        let to = |without: &Gcra, gcra, tat| {
             let lease = Lease {
                 seq: 0,
                 gcra,
@@ -360,7 +361,18 @@ impl Store for TableStore {
                 tat: ended.tat,
                 returned: ended.returned,
             }
-        });
+        };
+        let mut used = 0;
+        let outcome = self.sync.end(cell.key.0, place, now, to, &mut |units| used += units);
+        if used > 0 {
+            let leased = Drained {
+                used,
+                leased: true,
+                ..Drained::default()
+            };
+            // Without room it is only less of what owners hear: a hard lease's tokens were charged when they were given.
+            self.keep_adrift(cell, &leased);
+        }
         match outcome {
             Outcome::Standing(returned) => {
                 self.standing.insert(cell);
