@@ -147,13 +147,17 @@ impl TableStore {
         }
     }
 
-    /// Ends what stands where a lease was, where the word has come to say the same.
-    fn end_standing(&mut self) {
+    /// Ends what stands where a lease was, where the word has come to say the same; and where the rule without a lease is
+    /// another by now, puts that in its place.
+    fn end_standing(&mut self, which: impl Fn(&Cell) -> bool) {
         let now = self.now_ns();
         let standing = std::mem::take(&mut self.standing);
         self.standing = standing
             .into_iter()
             .filter(|cell| {
+                if !which(cell) {
+                    return true;
+                }
                 let Some(place) = self.place(cell.limit) else {
                     return false;
                 };
@@ -229,7 +233,7 @@ impl Store for TableStore {
         let listed = match pass {
             Pass::Urgent => Listed::Urgent,
             Pass::All => {
-                self.end_standing();
+                self.end_standing(|_| true);
                 self.drain_adrift(sink);
                 Listed::All
             }
@@ -397,10 +401,12 @@ impl Store for TableStore {
         };
         self.sync.set_rule(place, &rule, Some(&rules.shown));
         self.rules[place] = Some(*rules);
+        self.end_standing(|cell| cell.limit == limit);
     }
 
     fn set_cut(&mut self, partition: u16, hard: bool, cut: bool) {
         self.sync.set_cut(usize::from(partition), hard, cut);
+        self.end_standing(|cell| ratelimit_protocol::ownership::partition(cell.key) == partition);
     }
 }
 

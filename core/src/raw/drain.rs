@@ -403,6 +403,12 @@ impl<'a> Syncer<'a> {
             if report.in_flight {
                 // Still counted: it only has to be no longer in flight.
                 self.set_in_flight(report.number, now, in_flight.saturating_sub(report.units));
+                let aside = self.aside(report.number);
+                if aside.is_pair(now.tag()) && !aside.is_standing() {
+                    // It was spent without the lease that the key is under now.
+                    let without = &self.side.pair(aside.index()).slots[1].owed;
+                    without.fetch_add(report.units, Ordering::Relaxed);
+                }
                 self.side.mark(Map::Dirty, report.number);
                 return true;
             }

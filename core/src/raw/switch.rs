@@ -151,8 +151,9 @@ impl<'a> Syncer<'a> {
             let state = lease.state(word.tat());
             let same = lease.is_standing() && lease.gcra == *without;
             let switched = if lease.is_standing() {
-                // The rule without a lease may have changed since.
-                let tat = if same || lease.gcra.tolerance_ns() == 0 {
+                // The rule without a lease may have changed since. One with another burst alone leaves the time to wait.
+                let alike = lease.gcra.interval_q40() == without.interval_q40() || lease.gcra.tolerance_ns() == 0;
+                let tat = if alike {
                     state
                 } else {
                     without.convert(state, now_ns, &lease.gcra)
