@@ -251,20 +251,29 @@ impl Synchroniser {
     }
 
     /// Ends a lease: `to` gives the state by the rule without one, which it is told, from the lease and the state under it.
-    /// `now`: on the engine's clock.
+    /// Under a limit with an overdraft `left` gets the units that were spent under the lease and not drained: in the cell they
+    /// would pass for overdraft. `now`: on the engine's clock.
     pub fn end(
         &mut self,
         key: u64,
         limit: usize,
         now: u64,
         mut to: impl FnMut(&Gcra, Gcra, u64) -> Switched,
+        left: &mut dyn FnMut(u64),
     ) -> Outcome {
         if !self.knows(limit) {
             return Outcome::Gone;
         }
         let (without, charged) = self.engine.table.rule_without_lease(key, limit);
         self.at_work(Outcome::Gone, |syncer| {
-            syncer.end(key, &without, charged, now, |lease, state| to(&without, lease, state))
+            syncer.end(
+                key,
+                &without,
+                charged,
+                now,
+                |lease, state| to(&without, lease, state),
+                left,
+            )
         })
     }
 }

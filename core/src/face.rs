@@ -312,10 +312,11 @@ impl ModelSyncer<'_> {
     /// Ends a lease at `now`: all that is left comes back. True if no lease is in force then.
     pub fn end(&mut self, client: u64, now: u64) -> (u64, bool) {
         let (charged, without) = self.table.table.terms_of_limit();
-        let outcome = self.syncer.end(client, &without, charged, now, |lease, at| Switched {
+        let to = |lease, at| Switched {
             tat: state(&without, 0, now),
             returned: tokens(&lease, at, now),
-        });
+        };
+        let outcome = self.syncer.end(client, &without, charged, now, to, &mut |_| ());
         match outcome {
             Outcome::Done(returned) => (returned, true),
             Outcome::Standing(returned) => (returned, false),

@@ -282,10 +282,11 @@ fn no_token_is_made_by_a_switch_under_threads() {
             decider.join().expect("a decider");
         }
         let admitted = spent.load(Ordering::Relaxed);
-        let outcome = sync.end(cluster_key, 0, table.clock().now(), |without, lease, state| Switched {
+        let to = |without: &Gcra, lease: Gcra, state| Switched {
             tat: state_of(without, 0),
             returned: level(&lease, state),
-        });
+        };
+        let outcome = sync.end(cluster_key, 0, table.clock().now(), to, &mut |_| ());
         match outcome {
             Outcome::Done(back) | Outcome::Standing(back) => returned += back,
             Outcome::Gone => panic!("the key is gone"),

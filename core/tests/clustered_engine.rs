@@ -305,11 +305,43 @@ fn half_a_burst_without_a_lease_is_urgent_and_under_one_its_own_number_is() {
         engine.is_allowed(client(1)) && sync.is_urgent(),
         "5, rounded up to a power of two"
     );
-    // What was counted before a first lease is told as without one, later use as leased.
-    let leased = |reports: &[Report]| reports.iter().map(|r| (r.units, r.leased)).collect::<Vec<_>>();
-    assert_eq!(leased(&drained(&mut sync, Listed::All)), [(8, false)]);
-    assert!(engine.is_allowed(client(1)));
-    assert_eq!(leased(&drained(&mut sync, Listed::All)), [(1, true)]);
+    assert_eq!(kinds(&drained(&mut sync, Listed::All)), [(8, true, false)]);
+}
+
+/// Units, whether they were spent under a lease, and whether they are in flight.
+fn kinds(reports: &[Report]) -> Vec<(u64, bool, bool)> {
+    reports.iter().map(|r| (r.units, r.leased, r.in_flight)).collect()
+}
+
+#[test]
+fn use_with_a_lease_and_without_one_is_told_apart() {
+    let (engine, _) = engine(&[limit(100, 10)], &[4]);
+    let mut sync = engine.synchronise().expect("the first");
+    let key = engine.cluster_key(client(1), 0);
+    let grant = Grant::of(gcra(100, 10));
+    let to = |_: &_| Switched {
+        tat: START,
+        returned: 0,
+    };
+    assert!(engine.check(client(1), 1, None).allowed);
+    assert_eq!(kinds(&drained(&mut sync, Listed::All)), [(1, false, true)]);
+    assert!(engine.check(client(1), 2, None).allowed);
+    assert_eq!(sync.give(key, &grant, to), Outcome::Done(0));
+    assert!(engine.check(client(1), 6, None).allowed);
+    assert_eq!(
+        kinds(&drained(&mut sync, Listed::All)),
+        [(2, false, true), (6, true, false)]
+    );
+    sync.confirm_key(key, 1);
+    assert!(engine.check(client(1), 1, None).allowed);
+    assert_eq!(kinds(&drained(&mut sync, Listed::All)), [(1, true, false)]);
+    // At the end leased use does not pass for overdraft: 2 of 4 are in flight, and 2 may be spent.
+    assert!(engine.check(client(1), 3, None).allowed);
+    let mut left = 0;
+    let ended = sync.end(key, 0, START, |_, _, tat| Switched { tat, returned: 0 }, &mut |units| {
+        left += units
+    });
+    assert_eq!((ended, left, engine.unreported()), (Outcome::Standing(0), 3, 0));
 }
 
 #[test]
@@ -355,10 +387,11 @@ fn an_ended_lease_leaves_the_rule_without_one() {
         }
         drained(&mut sync, Listed::All);
         let six_left = START + 40_000_000;
-        let ended = sync.end(key, 0, START, |_, _, _| Switched {
+        let to = |_: &Gcra, _: Gcra, _: u64| Switched {
             tat: six_left,
             returned: 0,
-        });
+        };
+        let ended = sync.end(key, 0, START, to, &mut |_| ());
         assert_eq!(ended, Outcome::Standing(0));
         assert_eq!((0..20).filter(|_| engine.is_allowed(client(1))).count(), expected);
         assert!(!engine.peek(client(1), 1, None).allowed);
@@ -366,7 +399,8 @@ fn an_ended_lease_leaves_the_rule_without_one() {
         assert!(reports.iter().all(|report| !report.leased), "{reports:?}");
         hand.set(Duration::from_nanos(START + 20_000_000_000));
         let to = |_: &Gcra, _: Gcra, _: u64| panic!("a rule that stands has a state");
-        assert_eq!(sync.end(key, 0, START + 20_000_000_000, to), Outcome::Done(0));
+        let left = &mut |units: u64| panic!("{units} units were under no lease");
+        assert_eq!(sync.end(key, 0, START + 20_000_000_000, to, left), Outcome::Done(0));
         // What is in flight stays so when a lease ends.
         assert_eq!(engine.is_allowed(client(1)), unconfirmed == u64::MAX);
     }

@@ -106,6 +106,8 @@ fn rustdoc() -> Result<(), String> {
                 "ratelimit",
                 "-p",
                 "ratelimit-protocol",
+                "-p",
+                "ratelimit-cluster-table",
             ]),
     )
 }

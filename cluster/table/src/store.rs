@@ -147,20 +147,25 @@ impl TableStore {
         }
     }
 
-    /// Ends what stands where a lease was, where the word has come to say the same.
-    fn end_standing(&mut self) {
+    /// Ends what stands where a lease was, where the word has come to say the same; and where the rule without a lease is
+    /// another by now, puts that in its place.
+    fn end_standing(&mut self, which: impl Fn(&Cell) -> bool) {
         let now = self.now_ns();
         let standing = std::mem::take(&mut self.standing);
         self.standing = standing
             .into_iter()
             .filter(|cell| {
+                if !which(cell) {
+                    return true;
+                }
                 let Some(place) = self.place(cell.limit) else {
                     return false;
                 };
                 // It has no state to give: what stands is the rule without a lease already. Under a lease that came since,
                 // this is not called: `give_lease` takes the cell off the list.
                 let to = |_: &Gcra, _: Gcra, tat: u64| Switched { tat, returned: 0 };
-                matches!(self.sync.end(cell.key.0, place, now, to), Outcome::Standing(_))
+                let outcome = self.sync.end(cell.key.0, place, now, to, &mut |_| ());
+                matches!(outcome, Outcome::Standing(_))
             })
             .collect();
     }
@@ -228,7 +233,7 @@ impl Store for TableStore {
         let listed = match pass {
             Pass::Urgent => Listed::Urgent,
             Pass::All => {
-                self.end_standing();
+                self.end_standing(|_| true);
                 self.drain_adrift(sink);
                 Listed::All
             }
@@ -346,7 +351,7 @@ impl Store for TableStore {
         };
         let now = now_ns & MASK;
         let hard = !matches!(rules.connected, Unleased::Part(_));
-        let outcome = self.sync.end(cell.key.0, place, now, |without, gcra, tat| {
+        let to = |without: &Gcra, gcra, tat| {
             let lease = Lease {
                 seq: 0,
                 gcra,
@@ -360,7 +365,18 @@ impl Store for TableStore {
                 tat: ended.tat,
                 returned: ended.returned,
             }
-        });
+        };
+        let mut used = 0;
+        let outcome = self.sync.end(cell.key.0, place, now, to, &mut |units| used += units);
+        if used > 0 {
+            let leased = Drained {
+                used,
+                leased: true,
+                ..Drained::default()
+            };
+            // Without room it is only less of what owners hear: a hard lease's tokens were charged when they were given.
+            self.keep_adrift(cell, &leased);
+        }
         match outcome {
             Outcome::Standing(returned) => {
                 self.standing.insert(cell);
@@ -385,10 +401,12 @@ impl Store for TableStore {
         };
         self.sync.set_rule(place, &rule, Some(&rules.shown));
         self.rules[place] = Some(*rules);
+        self.end_standing(|cell| cell.limit == limit);
     }
 
     fn set_cut(&mut self, partition: u16, hard: bool, cut: bool) {
         self.sync.set_cut(usize::from(partition), hard, cut);
+        self.end_standing(|cell| ratelimit_protocol::ownership::partition(cell.key) == partition);
     }
 }
 

@@ -97,8 +97,11 @@ impl<'a> Syncer<'a> {
             if word.lease_slot().is_some() && aside.is_pair(now.tag()) {
                 let place = aside.index() & (named.len() - 1);
                 named[place] = true;
-                // In flight is nothing any more: all that is counted is reported again.
-                syncer.side.pair(place).slots[0].owed.store(0, Ordering::Relaxed);
+                // In flight is nothing any more: all that is counted is reported again, and was spent without a lease.
+                let in_flight = syncer.side.pair(place).slots[0].owed.swap(0, Ordering::Relaxed);
+                syncer.side.pair(place).slots[1]
+                    .owed
+                    .fetch_add(in_flight, Ordering::Relaxed);
             } else if aside.0 != 0 {
                 syncer.set_aside(cell.number, Aside(0));
             }
@@ -138,6 +141,15 @@ impl<'a> Syncer<'a> {
             k: &cells.k[i],
             w: &cells.w[i],
             number: line * CELLS as u64 + i as u64,
+        }
+    }
+
+    /// The limit that a key is under.
+    pub(super) fn limit_of(&self, key: u64) -> usize {
+        if self.table.several {
+            (key & LIMIT_MASK) as usize % super::header::MAX_LIMITS
+        } else {
+            0
         }
     }
 
@@ -250,25 +262,20 @@ impl<'a> Syncer<'a> {
             // newer, since a claimer begins the next tag before he writes his.
             let load_key = || cell.k.load(order(Site::DrainKey, Ordering::Acquire));
             let mut key = load_key();
-            let limit = if self.table.several {
-                (key & LIMIT_MASK) as usize % super::header::MAX_LIMITS
-            } else {
-                0
-            };
+            let limit = self.limit_of(key);
             if !accepts(key, limit) {
                 self.side.mark(Map::Dirty, number);
                 return;
             }
             let overdraft = self.table.is_overdraft(&self.side, limit);
             let aside = self.aside(number);
-            let lease = aside.is_pair(now.tag());
-            // All that was counted when the first lease began may have been spent without it.
-            let leased = lease && !aside.is_first() && !aside.is_standing();
-            let stays = match (overdraft, leased) {
-                _ if !rule(Rule::FlightStaysCounted) => 0,
-                (false, _) => 0,
-                (true, true) => now.field().min(in_flight),
-                (true, false) => now.field(),
+            let lease = (aside.is_pair(now.tag()) && !aside.is_standing()).then(|| self.side.pair(aside.index()));
+            // What was counted when the lease began was spent without it, and comes first.
+            let without = lease.map_or(units, |pair| pair.slots[1].owed.load(Ordering::Relaxed).min(units));
+            let stays = if overdraft && rule(Rule::FlightStaysCounted) {
+                in_flight + without
+            } else {
+                0
             };
             // A denial that is told between two passes over all cells is told once. It stays listed for the next.
             let asked = map == Map::Urgent && (now.wants() || now.has_asked());
@@ -282,9 +289,8 @@ impl<'a> Syncer<'a> {
             if !rule(Rule::KeyBeforeDrain) {
                 key = load_key();
             }
-            if lease && aside.is_first() {
-                let later = Aside::pair(now.tag(), aside.index(), false);
-                self.set_aside(number, later.standing(aside.is_standing()));
+            if let Some(pair) = lease {
+                pair.slots[1].owed.store(0, Ordering::Relaxed);
             }
             if stays != in_flight {
                 self.set_in_flight(number, now, stays);
@@ -294,18 +300,33 @@ impl<'a> Syncer<'a> {
                 Some(denied) if now.wants() => denied.take(),
                 _ => (0, 0),
             };
-            take(Report {
+            let report = Report {
                 key,
                 limit,
                 number,
                 tag: now.tag(),
-                units,
-                wanted: now.wants(),
-                denied: denied.max(u64::from(now.wants())),
-                largest,
-                leased,
-                in_flight: overdraft && !leased,
-            });
+                ..Report::default()
+            };
+            if without > 0 && lease.is_some() {
+                take(Report {
+                    units: without,
+                    in_flight: overdraft,
+                    ..report
+                });
+            }
+            // A denial goes with what the key is under now.
+            let rest = if lease.is_some() { units - without } else { units };
+            if rest > 0 || now.wants() {
+                take(Report {
+                    units: rest,
+                    wanted: now.wants(),
+                    denied: denied.max(u64::from(now.wants())),
+                    largest,
+                    leased: lease.is_some(),
+                    in_flight: overdraft && lease.is_none(),
+                    ..report
+                });
+            }
             return;
         }
     }
@@ -382,6 +403,12 @@ impl<'a> Syncer<'a> {
             if report.in_flight {
                 // Still counted: it only has to be no longer in flight.
                 self.set_in_flight(report.number, now, in_flight.saturating_sub(report.units));
+                let aside = self.aside(report.number);
+                if aside.is_pair(now.tag()) && !aside.is_standing() {
+                    // It was spent without the lease that the key is under now.
+                    let without = &self.side.pair(aside.index()).slots[1].owed;
+                    without.fetch_add(report.units, Ordering::Relaxed);
+                }
                 self.side.mark(Map::Dirty, report.number);
                 return true;
             }

@@ -33,8 +33,8 @@ pub(crate) struct LeaseSlot {
     shift: AtomicU64,
     start: AtomicU64,
     until: AtomicU64,
-    /// Units in flight when the first lease began, less what was confirmed since. In slot 0 of a pair, for the one who
-    /// synchronises alone.
+    /// For the one who synchronises alone. In slot 0 of a pair: units in flight when the first lease began, less what was confirmed
+    /// since. In slot 1: units that were counted without a lease by then, and were not drained yet.
     pub(crate) owed: AtomicU64,
 }
 
@@ -141,10 +141,8 @@ pub(crate) struct Aside(pub(crate) u64);
 const TAG_SHIFT: u32 = 40;
 /// The value is the index of a pair.
 const LEASE: u64 = 1 << 39;
-/// Nothing was drained since the first lease began: all that is counted may have been spent without it.
-const FIRST: u64 = 1 << 38;
 /// The slot in force is no lease, but the rule without one.
-const WITHOUT: u64 = 1 << 37;
+const WITHOUT: u64 = 1 << 38;
 const VALUE_MASK: u64 = WITHOUT - 1;
 
 impl Aside {
@@ -152,20 +150,12 @@ impl Aside {
         Aside(tag << TAG_SHIFT | units.min(VALUE_MASK))
     }
 
-    pub(crate) fn pair(tag: u64, index: usize, first: bool) -> Self {
-        Aside(tag << TAG_SHIFT | LEASE | if first { FIRST } else { 0 } | index as u64 & VALUE_MASK)
+    pub(crate) fn pair(tag: u64, index: usize) -> Self {
+        Aside(tag << TAG_SHIFT | LEASE | index as u64 & VALUE_MASK)
     }
 
     pub(crate) fn is_pair(self, tag: u64) -> bool {
         self.0 & LEASE != 0 && self.0 >> TAG_SHIFT == tag
-    }
-
-    pub(crate) fn is_first(self) -> bool {
-        self.0 & FIRST != 0
-    }
-
-    pub(crate) fn first(self) -> Self {
-        Aside(self.0 | FIRST)
     }
 
     /// Whether what is counted from now on is spent without a lease.

@@ -73,6 +73,8 @@ impl<'a> Syncer<'a> {
             let Some((cell, now, word)) = self.find(key) else {
                 return Outcome::Gone;
             };
+            // After the word: what is charged in it is counted here.
+            let counted = self.side.load(cell.number).field();
             let slot = word.lease_slot();
             let lease = slot.map(|slot| self.side.lease(cell.number, slot));
             // A rule that stands in for none is no lease.
@@ -80,7 +82,7 @@ impl<'a> Syncer<'a> {
                 lease: lease
                     .filter(|lease| !lease.is_standing())
                     .map(|lease| (lease.gcra, lease.state(word.tat()))),
-                unreported: now.field(),
+                unreported: counted,
             };
             let switched = to(&before);
             let index = match slot {
@@ -89,8 +91,10 @@ impl<'a> Syncer<'a> {
                     let Some(free) = self.free.last().copied() else {
                         return Outcome::Gone;
                     };
-                    let owed = &self.side.pair(free).slots[0].owed;
-                    owed.store(self.aside(cell.number).units(now.tag()), Ordering::Relaxed);
+                    let in_flight = self.aside(cell.number).units(now.tag());
+                    let [first, second] = &self.side.pair(free).slots;
+                    first.owed.store(in_flight, Ordering::Relaxed);
+                    second.owed.store(counted.saturating_sub(in_flight), Ordering::Relaxed);
                     free
                 }
             };
@@ -100,6 +104,10 @@ impl<'a> Syncer<'a> {
             if after {
                 if slot.is_none() {
                     self.free.pop();
+                } else if lease.is_some_and(|lease| lease.is_standing()) {
+                    let without = counted.saturating_sub(self.in_flight(cell.number, now));
+                    let owed = &self.side.pair(index).slots[1].owed;
+                    owed.store(without, Ordering::Relaxed);
                 }
                 // What an attempt that failed would have returned was spent meanwhile.
                 let returned = if rule(Rule::ReturnAfterSwitch) {
@@ -116,6 +124,9 @@ impl<'a> Syncer<'a> {
     /// Ends the lease of a key. `to` gives the state by the rule without one (`without`), from the lease and the state under it.
     /// A rule that stands already is ended when its state is what the word says; `to` is not asked again.
     ///
+    /// Under a limit with an overdraft, what was spent under the lease and is not drained must not pass for overdraft, which is
+    /// charged once more: it is handed to `left`.
+    ///
     /// `charged`: the generation of the limit that `without` is of. `now`: only matters if a rule that stands has changed.
     pub(crate) fn end(
         &mut self,
@@ -124,11 +135,15 @@ impl<'a> Syncer<'a> {
         charged: Charged,
         now_ns: u64,
         mut to: impl FnMut(Gcra, u64) -> Switched,
+        left: &mut dyn FnMut(u64),
     ) -> Outcome {
+        let overdraft = self.table.is_overdraft(&self.side, self.limit_of(key));
         loop {
             let Some((cell, now, word)) = self.find(key) else {
                 return Outcome::Gone;
             };
+            // After the word: as in `give`.
+            let counted = self.side.load(cell.number).field();
             let Some(slot) = word.lease_slot() else {
                 return Outcome::Done(0);
             };
@@ -136,8 +151,9 @@ impl<'a> Syncer<'a> {
             let state = lease.state(word.tat());
             let same = lease.is_standing() && lease.gcra == *without;
             let switched = if lease.is_standing() {
-                // The rule without a lease may have changed since.
-                let tat = if same || lease.gcra.tolerance_ns() == 0 {
+                // The rule without a lease may have changed since. One with another burst alone leaves the time to wait.
+                let alike = lease.gcra.interval_q40() == without.interval_q40() || lease.gcra.tolerance_ns() == 0;
+                let tat = if alike {
                     state
                 } else {
                     without.convert(state, now_ns, &lease.gcra)
@@ -149,6 +165,13 @@ impl<'a> Syncer<'a> {
                 to(lease.gcra, state)
             };
             let index = self.aside(cell.number).index();
+            let without_lease = self.side.pair(index).slots[1].owed.load(Ordering::Relaxed);
+            let leased = if overdraft && !lease.is_standing() {
+                let others = self.in_flight(cell.number, now).saturating_add(without_lease);
+                counted.saturating_sub(others)
+            } else {
+                0
+            };
             if time::ahead(word.tat(), switched.tat) > 0 {
                 if same {
                     return Outcome::Standing(0);
@@ -156,7 +179,10 @@ impl<'a> Syncer<'a> {
                 // Without a lease there is no shift: the word has to wait until the TAT is what it stands for.
                 let rule = Grant::of(*without);
                 match self.enter(cell, word, switched.tat, Some(slot), index, &rule, true, now) {
-                    Some(true) => return Outcome::Standing(switched.returned),
+                    Some(true) => {
+                        self.take_leased(cell.number, now, leased, left);
+                        return Outcome::Standing(switched.returned);
+                    }
                     Some(false) => continue,
                     None => return Outcome::Gone,
                 }
@@ -174,6 +200,7 @@ impl<'a> Syncer<'a> {
             if self.table.swap(Site::Switch, cell.w, word, plain) {
                 self.set_aside(cell.number, Aside::in_flight(now.tag(), owed));
                 self.free.push(index & (self.side.leases.len() - 1));
+                self.take_leased(cell.number, now, leased, left);
                 return Outcome::Done(switched.returned);
             }
         }
@@ -211,7 +238,7 @@ impl<'a> Syncer<'a> {
         let lease = InForce::new(grant, standing, shift, tat);
         let write = || {
             if slot.is_none() {
-                self.set_aside(cell.number, Aside::pair(now.tag(), index, true));
+                self.set_aside(cell.number, Aside::pair(now.tag(), index));
             }
             self.side.pair(index).slots[next].store(&lease);
         };
@@ -231,23 +258,24 @@ impl<'a> Syncer<'a> {
                 Aside::in_flight(now.tag(), self.side.pair(index).slots[0].owed.load(Ordering::Relaxed)),
             );
         }
-        if swapped && slot.is_some() {
-            // What was counted and not drained may have been spent before the switch.
-            let aside = self.aside(cell.number);
-            let after = Self::after_switch(aside, standing);
-            if after != aside {
-                self.set_aside(cell.number, after);
-            }
+        let aside = self.aside(cell.number);
+        if swapped && aside.is_standing() != standing {
+            self.set_aside(cell.number, aside.standing(standing));
         }
         Some(swapped)
     }
 
-    /// The kind of use that is counted from a switch between two slots on. With an overdraft, what was spent without a lease must
-    /// not pass for leased: all that is counted at such a switch is taken for unleased, as at a first lease.
-    fn after_switch(before: Aside, standing: bool) -> Aside {
-        let was_standing = before.is_standing();
-        let next = before.standing(standing);
-        if was_standing && !standing { next.first() } else { next }
+    /// Takes units out of a cell that were spent under a lease which has just ended.
+    fn take_leased(&self, number: u64, seen: Use, units: u64, left: &mut dyn FnMut(u64)) {
+        let mut now = seen;
+        while now.tag() == seen.tag() && units > 0 {
+            let taken = units.min(now.field());
+            match self.side.drain_swap(number, now, now.with_field(now.field() - taken)) {
+                Ok(()) if taken > 0 => return left(taken),
+                Ok(()) => return,
+                Err(other) => now = other,
+            }
+        }
     }
 
     /// The key's LIVE cell, its use and its word.
