@@ -1,4 +1,5 @@
 //! `ratelimit certs` as a process.
+#![allow(clippy::unwrap_used, reason = "the common module unwraps")]
 
 mod common;
 
