@@ -152,9 +152,11 @@ fn enter(n: usize) -> Result<File, String> {
     Ok(device)
 }
 
+/// When a packet arrives, in which order of equals, where, and the packet.
+type Late = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
 fn carry(devices: Vec<File>, ways: &Ways, stop: &AtomicBool, (carried, lost): &(Arc<AtomicU64>, Arc<AtomicU64>)) {
-    // By time, and of equal times in the order in which they came.
-    let mut waiting: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>> = BinaryHeap::new();
+    let mut waiting: BinaryHeap<Late> = BinaryHeap::new();
     let mut number = 0;
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let mut buffer = vec![0; 65_536];
