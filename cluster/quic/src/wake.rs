@@ -3,19 +3,22 @@
 //! The thread says that it is about to sleep, and looks at the table once more; a decision marks its cell urgent, and looks
 //! whether the thread sleeps. Each writes, fences, and reads what the other wrote, so at least one of them sees the other.
 
+mod flag;
+
 use std::io;
 #[cfg(not(unix))]
 use std::net::UdpSocket as Rope;
 #[cfg(unix)]
 use std::os::unix::net::UnixDatagram as Rope;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use ratelimit_core::process;
 
+use self::flag::Flag;
+
 #[derive(Debug)]
 struct Bell {
-    sleeping: AtomicBool,
+    flag: Flag,
     /// Written to once for each sleep at most, so it never fills.
     rope: Rope,
     generation: u64,
@@ -32,18 +35,7 @@ impl Kicker {
     /// Cost: a fence and a load, and one write of a byte to a socket if the thread sleeps, at most about fifty times a
     /// second. No lock, no allocation. In a forked child it does nothing.
     pub fn kick(&self) {
-        // SeqCst, with the one in `Sleeper::try_sleep`: the caller marked its cell before this, and the thread announced its
-        // sleep before it looked at the table. Of the two reads that follow the fences at least one sees the other's write.
-        fence(Ordering::SeqCst);
-        // Relaxed: ordered by the fence; the swap lets one of many callers through.
-        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::Relaxed) {
-            self.ring();
-        }
-    }
-
-    /// Wakes the thread whatever it does.
-    pub(crate) fn ring(&self) {
-        if self.0.generation == process::generation() {
+        if self.0.flag.must_ring() && self.0.generation == process::generation() {
             // A full socket wakes as well as one more byte does.
             let _full = self.0.rope.send(&[1]);
         }
@@ -98,7 +90,7 @@ pub(crate) fn pair() -> io::Result<(Kicker, Sleeper)> {
     rope.set_nonblocking(true)?;
     heard.set_nonblocking(true)?;
     let bell = Arc::new(Bell {
-        sleeping: AtomicBool::new(false),
+        flag: Flag::new(),
         rope,
         generation: process::generation(),
     });
@@ -122,20 +114,12 @@ impl Sleeper {
 
     /// Announces a sleep. False if the table turned urgent meanwhile: then there is none.
     pub(crate) fn try_sleep(&self, is_urgent: impl FnOnce() -> bool) -> bool {
-        self.bell.sleeping.store(true, Ordering::Relaxed);
-        // SeqCst: the partner of the one in `Kicker::kick`.
-        fence(Ordering::SeqCst);
-        if is_urgent() {
-            self.wake();
-            return false;
-        }
-        true
+        self.bell.flag.try_sleep(is_urgent)
     }
 
     /// The sleep is over; true if it was ended by a kick.
     pub(crate) fn wake(&self) -> bool {
-        // Relaxed: whether a kick comes now or a moment later, the thread looks at the table next.
-        !self.bell.sleeping.swap(false, Ordering::Relaxed)
+        self.bell.flag.wake()
     }
 }
 

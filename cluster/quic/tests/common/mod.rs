@@ -6,6 +6,8 @@
 )]
 
 pub mod ca;
+#[cfg(target_os = "linux")]
+pub mod net;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
