@@ -134,6 +134,14 @@ enum ratelimit_result
      */
     RATELIMIT_ERR_SHARE_UNAVAILABLE = 33,
     /**
+     * A cluster's name, address, owner, certificate or secret cannot be.
+     */
+    RATELIMIT_ERR_CLUSTER_CONFIG = 40,
+    /**
+     * A cluster's node cannot be started.
+     */
+    RATELIMIT_ERR_CLUSTER_START = 41,
+    /**
      * C only: a pointer is NULL that must not be, or is not aligned.
      */
     RATELIMIT_ERR_NULL = 1001,

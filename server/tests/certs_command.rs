@@ -1,8 +1,6 @@
 //! `ratelimit certs` as a process.
 #![allow(clippy::unwrap_used, reason = "the common module unwraps")]
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-
 mod common;
 
 use common::{Scratch, ratelimit, stderr, stdout, text};
