@@ -282,6 +282,25 @@ impl ModelSyncer<'_> {
             .drain(Map::Dirty, &mut |_, _| true, &mut |report| reports.push(report));
     }
 
+    /// Lists all that there is to report.
+    pub fn list_all(&mut self) {
+        self.syncer.list_all();
+    }
+
+    /// Takes all bits and stops for ever.
+    pub fn take_bits_and_stop(&mut self) {
+        self.syncer.take_bits_and_stop();
+    }
+
+    /// Writes a lease in place of another and stops for ever before it is in force.
+    pub fn give_and_stop(&mut self, client: u64, lease: &ModelLease, now: u64) {
+        let gcra = Gcra::new(&lease.limit).expect("a model's limit");
+        self.syncer.give_and_stop(client, &Grant::of(gcra), |old, at| {
+            let held = lease.tokens + tokens(&old, at, now);
+            state(&gcra, held.min(gcra.burst()), now)
+        });
+    }
+
     /// The owner confirms all that was drained so far; returns how many units.
     pub fn confirm_all(&mut self) -> u64 {
         let mut units = 0;

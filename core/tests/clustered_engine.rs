@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ratelimit_core::clustered::{Grant, LimitRule, Listed, Outcome, Report, Switched, Synchroniser, Unleased};
+use ratelimit_core::snapshot::simulated::SimulatedDisk;
+use ratelimit_core::snapshot::{Moment, Restore};
 use ratelimit_core::{Clock, Config, Engine, EngineError, Fingerprint, HashKey, ManualClock, Overflow};
 use ratelimit_model::{Decision, Gcra, Limit, WHOLE_SHARE};
 
@@ -425,4 +427,54 @@ fn an_overdraft_is_confirmed_and_restored_by_key() {
         !sync.restore_key(engine.cluster_key(client(9), 0), 0, 1, false),
         "it has no cell"
     );
+}
+
+/// A snapshot has what was spent, with a lease or without one, and a node that takes it back counts as ever.
+#[test]
+fn debts_come_back_from_a_snapshot_and_leases_do_not() {
+    let (engine, _) = engine(&[limit(100, 10)], &[u64::MAX]);
+    let mut sync = engine.synchronise().expect("the first");
+    assert!(engine.check(client(1), 4, None).allowed && engine.check(client(2), 1, None).allowed);
+    let key = engine.cluster_key(client(2), 0);
+    let to = |_: &_| Switched {
+        tat: START,
+        returned: 0,
+    };
+    let part = gcra(100, 10).part(WHOLE_SHARE / 2, 8);
+    assert_eq!(sync.give(key, &Grant::of(part), to), Outcome::Done(0));
+    assert!(engine.check(client(2), 6, None).allowed);
+    let mut disk = SimulatedDisk::new();
+    let now = || Moment {
+        boot_id: 7,
+        boot_ns: START,
+        wall_ns: START,
+    };
+    engine.write_snapshot(&mut disk, 1, now).expect("a disk that works");
+
+    let (clock, hand) = Clock::manual();
+    hand.set(Duration::from_nanos(START));
+    let config = Config {
+        limits: vec![limit(100, 10)],
+        max_keys: Some(100),
+        hash_key: HashKey::new([7; 16]),
+        clock,
+        overflow: Overflow::Share,
+    };
+    let mut again = Engine::clustered(config, &[u64::MAX]).expect("an engine");
+    let restored = again
+        .restore(&mut disk, Restore::Auto, now())
+        .expect("nothing is required");
+    assert_eq!(restored.cells, 2);
+    assert_eq!(again.peek(client(1), 1, None).remaining, 6);
+    // Six units were spent of the lease, and they are six of the limit.
+    assert_eq!(again.peek(client(2), 1, None).remaining, 4);
+    let again = Arc::new(again);
+    let mut sync = again.synchronise().expect("the first");
+    assert!(again.is_allowed(client(1)) && again.is_allowed(client(2)));
+    assert_eq!(
+        units(&drained(&mut sync, Listed::All), 0),
+        2,
+        "what is restored was reported by another life"
+    );
+    assert!(again.audit().faults == 0, "{:?}", again.audit().shown);
 }

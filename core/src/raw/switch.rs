@@ -74,7 +74,7 @@ impl<'a> Syncer<'a> {
                 return Outcome::Gone;
             };
             // After the word: what is charged in it is counted here.
-            let counted = self.side.load(cell.number).field();
+            let counted = self.counted(cell.number, now);
             let slot = word.lease_slot();
             let lease = slot.map(|slot| self.side.lease(cell.number, slot));
             // A rule that stands in for none is no lease.
@@ -143,7 +143,7 @@ impl<'a> Syncer<'a> {
                 return Outcome::Gone;
             };
             // After the word: as in `give`.
-            let counted = self.side.load(cell.number).field();
+            let counted = self.counted(cell.number, now);
             let Some(slot) = word.lease_slot() else {
                 return Outcome::Done(0);
             };
@@ -263,6 +263,15 @@ impl<'a> Syncer<'a> {
             self.set_aside(cell.number, aside.standing(standing));
         }
         Some(swapped)
+    }
+
+    /// Units that are counted, for one who has read the word since he read `before`.
+    fn counted(&self, number: u64, before: Use) -> u64 {
+        if rule(Rule::SplitAfterWord) {
+            self.side.load(number).field()
+        } else {
+            before.field()
+        }
     }
 
     /// Takes units out of a cell that were spent under a lease which has just ended.
