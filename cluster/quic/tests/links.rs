@@ -223,6 +223,21 @@ fn two_processes_with_one_name_are_told_so() {
 }
 
 #[test]
+fn more_than_a_stream_holds_at_once_gets_through() {
+    let ca = Ca::new();
+    let a = start("a", &ca, &[]).start();
+    let b = start("b", &ca, &[&a]).start();
+    wait_linked(&[&a, &b]);
+    // About ten bytes for each key that the other owns: 200 KiB over a stream that takes 64 at a time.
+    for key in 0..40_000u64 {
+        assert!(a.table.decide(1, key.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1));
+    }
+    compare_ledgers(&[&a, &b]);
+    let sent = a.peer("b").expect("a peer").sent_bytes;
+    assert!(sent > 128 * 1024, "{sent} bytes");
+}
+
+#[test]
 fn a_limit_set_on_one_node_is_in_force_on_all() {
     let ca = Ca::new();
     let a = start("a", &ca, &[]).start();

@@ -181,11 +181,14 @@ fn a_forked_child_does_not_keep_the_port() {
     b.kill();
     let taken = std::net::UdpSocket::bind(address);
     let mut status = 0;
+    // Safety: the child is this test's own, and `status` is a place for one number.
+    let lives = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0;
     // Safety: both descriptors and the child are this test's own.
     unsafe {
         libc::close(ends[1]);
         libc::close(ends[0]);
         assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
     }
+    assert!(lives, "the child was to live until now: {status}");
     taken.expect("the port is free although the child lives");
 }
