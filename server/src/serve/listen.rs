@@ -48,7 +48,7 @@ pub(crate) async fn http(listener: TcpListener, node: Arc<Node>, most: usize, st
         };
         let (node, router, stopping) = (node.clone(), router.clone(), stopping.clone());
         tokio::spawn(async move {
-            if http::serve(stream, peer, router, stopping).await.is_err() {
+            if http::serve(stream, peer, node.clone(), router, stopping).await.is_err() {
                 node.figures.http.dropped.add();
             }
             leave(&node.figures.http, permit);

@@ -22,8 +22,9 @@ pub(crate) struct Named {
     pub(crate) limiter: Limiter,
     /// As its limits are now.
     headers: RwLock<Arc<Headers>>,
+    /// The clients with limits of their own, by name: the limiter knows them as hashes, and has room for a bounded number of them.
     /// Held while limits are changed, so that `headers` are those of the limits in force.
-    changing: Mutex<()>,
+    overrides: Mutex<BTreeMap<String, Limit>>,
 }
 
 impl Named {
@@ -36,7 +37,7 @@ impl Named {
         Ok(Named {
             limiter,
             headers,
-            changing: Mutex::default(),
+            overrides: Mutex::new(config.overrides.clone()),
         })
     }
 
@@ -50,10 +51,27 @@ impl Named {
     /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
     pub(crate) fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         let headers = Arc::new(Headers::unnamed(limits)?);
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
         self.limiter.set_limits(limits)?;
         *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
         Ok(())
+    }
+
+    /// Gives a client a limit of its own, or takes it away.
+    ///
+    /// Errors: the limit makes no sense, or there is no room for it; the client stays under the limit it had.
+    pub(crate) fn set_override(&self, client: &str, limit: Option<Limit>) -> Result<(), Error> {
+        self.override_before(client, limit).map(|_| ())
+    }
+
+    /// As [`set_override`](Self::set_override). Returns the limit of its own that the client had before.
+    fn override_before(&self, client: &str, limit: Option<Limit>) -> Result<Option<Limit>, Error> {
+        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limiter.set_override(client, limit)?;
+        Ok(match limit {
+            Some(limit) => overrides.insert(client.to_owned(), limit),
+            None => overrides.remove(client),
+        })
     }
 }
 
@@ -191,7 +209,8 @@ impl Node {
     ///
     /// A limiter that is in both keeps its clients: those that have spent a share of their burst have spent that share of the new one.
     ///
-    /// Errors: a limiter has another number of limits than before, or a new one cannot be made; nothing is changed then.
+    /// Errors: a limiter has another number of limits than before, a new one cannot be made, or there is no room for an override; what was
+    /// changed until then is changed back.
     pub(crate) fn reload(&self, config: Config) -> Result<Vec<String>, Failure> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let mut notes = Vec::new();
@@ -235,22 +254,35 @@ impl Node {
             }
             new.insert(name.clone(), known.clone());
         }
+        // Overrides first, since these alone can still find no room. The numbers of limits are compared above, and limits were
+        // checked when they were read.
+        let mut undo = Undo::default();
+        let mut changed = Vec::new();
         for (name, limiter) in &config.limiters {
             let Some(known) = old.get(name) else { continue };
-            let refused = |error: Error| failed(name, &error);
-            if known.limiter.limits() != limiter.limits {
-                known.set_limits(&limiter.limits).map_err(refused)?;
-                tracing::info!(limit = %name, limits = ?texts(&limiter.limits), "limits changed");
-            }
             let before = current.limiters.get(name).map(|before| &before.overrides);
-            for client in before.into_iter().flat_map(BTreeMap::keys) {
-                if !limiter.overrides.contains_key(client) {
-                    known.limiter.set_override(client, None).map_err(refused)?;
-                }
+            let gone = before.into_iter().flat_map(BTreeMap::keys);
+            let gone = gone.filter(|client| !limiter.overrides.contains_key(*client));
+            let changes = gone
+                .map(|client| (client, None))
+                .chain(limiter.overrides.iter().map(|(client, limit)| (client, Some(*limit))));
+            for (client, limit) in changes {
+                undo.set_override(known, client, limit)
+                    .map_err(|error| failed(name, &error))?;
             }
-            for (client, limit) in &limiter.overrides {
-                known.limiter.set_override(client, Some(*limit)).map_err(refused)?;
+        }
+        for (name, limiter) in &config.limiters {
+            let Some(known) = old.get(name) else { continue };
+            let before = known.limiter.limits();
+            if before != limiter.limits {
+                undo.set_limits(known, before, &limiter.limits)
+                    .map_err(|error| failed(name, &error))?;
+                changed.push((name, texts(&limiter.limits)));
             }
+        }
+        undo.keep();
+        for (name, limits) in changed {
+            tracing::info!(limit = %name, ?limits, "limits changed");
         }
         *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();
@@ -284,6 +316,47 @@ impl Node {
         let limiters = self.limiters();
         let failed = limiters.values().filter(|named| named.limiter.close().is_err()).count();
         failed + self.throttle.close()
+    }
+}
+
+/// What a reload has changed so far. Unless it is told to keep it, changes it back.
+#[derive(Debug, Default)]
+struct Undo {
+    overrides: Vec<(Arc<Named>, String, Option<Limit>)>,
+    limits: Vec<(Arc<Named>, Vec<Limit>)>,
+}
+
+impl Undo {
+    fn set_override(&mut self, named: &Arc<Named>, client: &str, limit: Option<Limit>) -> Result<(), Error> {
+        let before = named.override_before(client, limit)?;
+        self.overrides.push((named.clone(), client.to_owned(), before));
+        Ok(())
+    }
+
+    fn set_limits(&mut self, named: &Arc<Named>, before: Vec<Limit>, limits: &[Limit]) -> Result<(), Error> {
+        named.set_limits(limits)?;
+        self.limits.push((named.clone(), before));
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.overrides.clear();
+        self.limits.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // The last change first: each then finds the room that there was before it.
+        for (named, limits) in self.limits.drain(..).rev() {
+            let _ = named.set_limits(&limits);
+        }
+        for (named, client, before) in self.overrides.drain(..).rev() {
+            if let Err(error) = named.set_override(&client, before) {
+                // Administrators can take the room meanwhile.
+                tracing::error!(%error, "a client's own limit cannot be put back");
+            }
+        }
     }
 }
 

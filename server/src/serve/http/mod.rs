@@ -94,10 +94,12 @@ async fn ready(State(shared): State<Shared>) -> Response {
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    node: Arc<Node>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        node.figures.requests.add();
         let mut router = router.clone();
         async move {
             let mut request = request.map(axum::body::Body::new);
