@@ -1,5 +1,6 @@
 //! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
 
+mod bench_serve;
 mod c;
 mod documents;
 mod install;
@@ -26,6 +27,7 @@ Usage: cargo xtask CHORE
   node       the Node.js binding: builds, checks and tests it
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   together   one limit held by processes in C, Node.js and Python; after c, node and python
+  bench-serve  the node against redis-server and an empty HTTP handler in one run; see docs/performance.md
   documents  checks that the documents name only files that exist
   help       this text
 ";
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "node" => node::test(),
         "python" => python::test(),
         "together" => together::test(),
+        "bench-serve" => bench_serve::command(&arguments),
         "documents" => documents::check(),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

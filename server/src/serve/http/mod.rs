@@ -1,10 +1,11 @@
-//! HTTP with JSON: the calls under `/v1`, `/metrics`, `/healthz` and `/readyz`.
+//! HTTP with JSON: the calls under `/v1`, the page at `/`, `/metrics`, `/healthz` and `/readyz`.
 //!
 //! A connection is served by hyper, which bounds the head of a request and the time it may take; bodies are bounded in [`body`].
 
 mod admin;
 mod body;
 mod calls;
+mod page;
 mod problem;
 
 use std::convert::Infallible;
@@ -62,6 +63,7 @@ pub(crate) fn router(node: Arc<Node>, stopping: watch::Receiver<bool>) -> Router
             "/v1/overrides/{key}",
             put(admin::set_override).delete(admin::delete_override),
         )
+        .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
