@@ -38,13 +38,14 @@
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
-//! [`address`], a client's network address as its key.
+//! [`address`], a client's network address as its key; [`events`], what is told through `tracing`.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 mod builder;
 mod error;
+pub mod events;
 pub mod headers;
 mod keeper;
 mod key;

@@ -28,7 +28,7 @@ Usage: cargo xtask CHORE
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   together   one limit held by processes in C, Node.js and Python; after c, node and python
   bench-serve  the node against redis-server and an empty HTTP handler in one run; see docs/performance.md
-  documents  checks that the documents name only files that exist
+  documents  checks that the documents name only files that exist and list all events; --write writes docs/events.md
   help       this text
 ";
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         "python" => python::test(),
         "together" => together::test(),
         "bench-serve" => bench_serve::command(&arguments),
-        "documents" => documents::check(),
+        "documents" => documents::command(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

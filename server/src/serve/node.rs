@@ -10,6 +10,8 @@ use ratelimit::{Error, Limit, Limiter};
 
 use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
 use super::throttle::Throttle;
+use super::tls;
+use crate::events::{hashed, tell};
 use crate::failure::Failure;
 
 /// Where the snapshots of `CL.THROTTLE` lie, within the state directory.
@@ -131,6 +133,8 @@ type Limiters = BTreeMap<String, Arc<Named>>;
 pub(crate) struct Node {
     limiters: RwLock<Arc<Limiters>>,
     token: RwLock<Option<Token>>,
+    /// What HTTP is encrypted with, if it is.
+    tls: RwLock<Option<Arc<rustls::ServerConfig>>>,
     /// The configuration in force. Held by whoever puts another one in force.
     config: Mutex<Config>,
     pub(crate) throttle: Throttle,
@@ -149,6 +153,7 @@ impl Node {
             config.throttle_keys,
         )
         .map_err(|error| Failure::file("use the state directory", &config.state, &error))?;
+        let tls = config.http_tls.as_ref().map(tls::load).transpose()?;
         let mut limiters = Limiters::new();
         for (name, limiter) in &config.limiters {
             limiters.insert(
@@ -159,6 +164,7 @@ impl Node {
         Ok(Node {
             limiters: RwLock::new(Arc::new(limiters)),
             token: RwLock::new(config.token.clone()),
+            tls: RwLock::new(tls),
             config: Mutex::new(config),
             throttle,
             figures: Figures::default(),
@@ -205,6 +211,11 @@ impl Node {
         token.as_ref().is_some_and(|token| token.is(bytes))
     }
 
+    /// What a new connection of HTTP is encrypted with.
+    pub(crate) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Puts another configuration in force while decisions go on. Returns what of it takes a restart.
     ///
     /// A limiter that is in both keeps its clients: those that have spent a share of their burst have spent that share of the new one.
@@ -226,6 +237,12 @@ impl Node {
         if (config.throttle_limits, config.throttle_keys) != (current.throttle_limits, current.throttle_keys) {
             notes.push("the section [throttle] takes a restart".to_owned());
         }
+        if config.http_tls.is_some() != current.http_tls.is_some() {
+            return Err(Failure::Usage(
+                "TLS cannot be switched on or off while the node runs: start it anew".to_owned(),
+            ));
+        }
+        let tls = config.http_tls.as_ref().map(tls::load).transpose()?;
         let old = self.limiters();
         let mut new = Limiters::new();
         for (name, limiter) in &config.limiters {
@@ -267,7 +284,7 @@ impl Node {
                 .map(|client| (client, None))
                 .chain(limiter.overrides.iter().map(|(client, limit)| (client, Some(*limit))));
             for (client, limit) in changes {
-                undo.set_override(known, client, limit)
+                undo.set_override(name, known, client, limit)
                     .map_err(|error| failed(name, &error))?;
             }
         }
@@ -282,12 +299,13 @@ impl Node {
         }
         undo.keep();
         for (name, limits) in changed {
-            tracing::info!(limit = %name, ?limits, "limits changed");
+            tell!(LIMIT_CHANGED, limit = %name, ?limits);
         }
         *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         for (name, limiter) in old.iter().filter(|(name, _)| !config.limiters.contains_key(*name)) {
-            tracing::info!(limit = %name, "limit removed");
+            tell!(LIMIT_REMOVED, limit = %name);
             // An error is told as an event.
             let _ = limiter.limiter.close();
         }
@@ -322,14 +340,21 @@ impl Node {
 /// What a reload has changed so far. Unless it is told to keep it, changes it back.
 #[derive(Debug, Default)]
 struct Undo {
-    overrides: Vec<(Arc<Named>, String, Option<Limit>)>,
+    overrides: Vec<(String, Arc<Named>, String, Option<Limit>)>,
     limits: Vec<(Arc<Named>, Vec<Limit>)>,
 }
 
 impl Undo {
-    fn set_override(&mut self, named: &Arc<Named>, client: &str, limit: Option<Limit>) -> Result<(), Error> {
+    fn set_override(
+        &mut self,
+        name: &str,
+        named: &Arc<Named>,
+        client: &str,
+        limit: Option<Limit>,
+    ) -> Result<(), Error> {
         let before = named.override_before(client, limit)?;
-        self.overrides.push((named.clone(), client.to_owned(), before));
+        self.overrides
+            .push((name.to_owned(), named.clone(), client.to_owned(), before));
         Ok(())
     }
 
@@ -351,10 +376,10 @@ impl Drop for Undo {
         for (named, limits) in self.limits.drain(..).rev() {
             let _ = named.set_limits(&limits);
         }
-        for (named, client, before) in self.overrides.drain(..).rev() {
+        for (name, named, client, before) in self.overrides.drain(..).rev() {
             if let Err(error) = named.set_override(&client, before) {
                 // Administrators can take the room meanwhile.
-                tracing::error!(%error, "a client's own limit cannot be put back");
+                tell!(OVERRIDE_LOST, limit = %name, client = hashed(&client), %error);
             }
         }
     }

@@ -18,6 +18,7 @@ use super::body::{Json, Key, MAX_KEY_BYTES, NoQuery, Sent, query};
 use super::calls::named;
 use super::problem::Problem;
 use super::{Peer, Shared};
+use crate::events::{hashed, tell, tell_paced};
 use crate::serve::node::texts;
 
 /// The longest block, in seconds: a day less than the table can hold.
@@ -44,11 +45,14 @@ fn permit(shared: &Shared, parts: &Parts) -> Result<(), Problem> {
         let is_bearer = given
             .get(..7)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-        return if is_bearer && shared.node.is_token(&given[7..]) {
-            Ok(())
-        } else {
-            Err(Problem::unauthorized())
-        };
+        if is_bearer && shared.node.is_token(&given[7..]) {
+            return Ok(());
+        }
+        // Without any token it is mostly a page in a browser that has not been told it yet.
+        if !given.is_empty() {
+            tell_paced!(ADMIN_REFUSED, reason = "wrong token");
+        }
+        return Err(Problem::unauthorized());
     }
     let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip"]
         .iter()
@@ -64,6 +68,10 @@ fn permit(shared: &Shared, parts: &Parts) -> Result<(), Problem> {
     if is_near && !passed_on && is_loopback(host) {
         Ok(())
     } else {
+        tell_paced!(
+            ADMIN_REFUSED,
+            reason = "not from this machine, and no token is configured"
+        );
         Err(Problem::forbidden())
     }
 }
@@ -175,7 +183,7 @@ pub(super) async fn set_limits(
     }
     for (name, named, limits) in changes {
         named.set_limits(&limits)?;
-        tracing::info!(limit = %name, limits = ?texts(&limits), "limits changed");
+        tell!(LIMIT_CHANGED, limit = %name, limits = ?texts(&limits));
     }
     Ok(in_force(&shared))
 }
@@ -198,7 +206,10 @@ pub(super) async fn set_override(
     Sent(given): Sent<Override>,
 ) -> Result<StatusCode, Problem> {
     let own: Limit = given.own.parse().map_err(ratelimit::Error::from)?;
-    named(&shared.node, given.limit.as_deref())?.set_override(&key, Some(own))?;
+    let named = named(&shared.node, given.limit.as_deref())?;
+    named.set_override(&key, Some(own))?;
+    let limit = given.limit.as_deref().unwrap_or_default();
+    tell!(OVERRIDE_CHANGED, limit, client = hashed(&key), own = %own);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -209,7 +220,14 @@ pub(super) async fn delete_override(
     InPath(key): InPath,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
-    named(&shared.node, query(&uri, "limit")?)?.set_override(&key, None)?;
+    let limit = query(&uri, "limit")?;
+    named(&shared.node, limit)?.set_override(&key, None)?;
+    tell!(
+        OVERRIDE_CHANGED,
+        limit = limit.unwrap_or_default(),
+        client = hashed(&key),
+        own = ""
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 

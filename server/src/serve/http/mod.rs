@@ -21,7 +21,7 @@ use axum::routing::{get, post, put};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower_service::Service;
 
@@ -94,7 +94,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
 ///
 /// Errors: the client broke the rules of HTTP, was too slow, or went away in the middle of a request.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     node: Arc<Node>,
     router: Router,
