@@ -11,6 +11,7 @@
 pub mod config;
 mod handed;
 mod http;
+mod latency;
 mod listen;
 mod metrics;
 mod node;

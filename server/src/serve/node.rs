@@ -9,6 +9,7 @@ use ratelimit::headers::Headers;
 use ratelimit::{Error, Limit, Limiter};
 
 use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
+use super::latency::Latency;
 use super::throttle::Throttle;
 use super::tls;
 use crate::events::{hashed, tell};
@@ -120,6 +121,8 @@ pub(crate) struct Figures {
     pub(crate) requests: Count,
     /// Requests over RESP.
     pub(crate) commands: Count,
+    /// How long decisions take.
+    pub(crate) latency: Latency,
     /// Configurations put in force after the first.
     pub(crate) reloads: Count,
     /// Configurations refused.

@@ -92,7 +92,8 @@ pub(super) async fn check(
     Sent(ask): Sent<Ask>,
 ) -> Result<Response, Problem> {
     let named = named(&shared.node, ask.limit.as_deref())?;
-    let decision = named.limiter.check_n(&ask.key.0, ask.cost);
+    let decide = || named.limiter.check_n(&ask.key.0, ask.cost);
+    let decision = shared.node.figures.latency.of(decide);
     if !as_status {
         return Ok(Json(Told::from(decision)).into_response());
     }
