@@ -41,6 +41,8 @@ events! {
         "Clients held a request open for longer than a stop waits. Nothing is lost but their answers.";
     LISTENER_FAILED: ERROR, "listener_failed", "a listener failed", "error",
         "A fault of this program: please report it. Restart the node.";
+    FEW_FILES: WARN, "few_files", "the system allows fewer open files than connections may need", "allowed, needed",
+        "Connections beyond it are not accepted. Raise the hard limit (LimitNOFILE in a unit, ulimit -Hn in a shell), or lower max_connections.";
     NOT_ACCEPTED: WARN, "not_accepted", "cannot accept a connection", "error, left_out",
         "Mostly: no more open files. Raise LimitNOFILE, or lower max_connections.";
     CONNECTION_REFUSED: WARN, "connection_refused", "a connection was turned away: max_connections are open", "listener, left_out",

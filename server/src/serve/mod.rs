@@ -9,13 +9,14 @@
 //! the others idle.
 
 pub mod config;
+mod files;
 mod handed;
 mod http;
 mod latency;
 mod listen;
 mod metrics;
 mod node;
-mod resp;
+pub mod resp;
 mod throttle;
 mod tls;
 mod watch;
@@ -109,6 +110,7 @@ pub fn run(args: &ServeArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Wri
         // A process that already has a subscriber sends events there.
         let _ = writeln!(err, "note: {error}");
     });
+    files::raise(2 * config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use self::problem::Problem;
@@ -31,6 +32,8 @@ use super::node::Node;
 
 /// How long the head of a request may take to come, and a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to accept a part of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head of a request. Keys of overrides are in it, three bytes for one at worst.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
@@ -110,11 +113,14 @@ pub(crate) async fn serve(
             Ok::<Response, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {}))
         }
     });
+    // hyper waits for ever for a client that does not take its answers.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,
