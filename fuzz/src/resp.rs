@@ -33,7 +33,10 @@ const SEEDS: [&[u8]; 14] = [
 /// The replies in `bytes`, counted; an error if they are not whole ones.
 fn replies(mut bytes: &[u8]) -> Result<u64, String> {
     fn one(bytes: &mut &[u8], depth: u32) -> Result<(), String> {
-        let end = bytes.windows(2).position(|pair| pair == b"\r\n").ok_or("a line without an end")?;
+        let end = bytes
+            .windows(2)
+            .position(|pair| pair == b"\r\n")
+            .ok_or("a line without an end")?;
         let (line, rest) = (&bytes[..end], &bytes[end + 2..]);
         *bytes = rest;
         let (kind, text) = line.split_first().ok_or("an empty line")?;
@@ -117,7 +120,9 @@ fn in_directory(directory: &std::path::Path, count: u64, seed: u64) -> Result<St
             Err(_) => return Err(format!("execution {execution}: the node panics on {}", hex(&bytes))),
         }
     }
-    Ok(format!("no panic, no large allocation, only whole replies; {answered} of them"))
+    Ok(format!(
+        "no panic, no large allocation, only whole replies; {answered} of them"
+    ))
 }
 
 #[cfg(test)]
