@@ -78,3 +78,29 @@ fn terms_beyond_their_number_are_refused_and_those_in_use_go_on() {
     assert_eq!(node.metric("ratelimit_throttle_refused_total"), 1.0);
     assert_eq!(node.metric("ratelimit_throttle_limits"), 3.0);
 }
+
+#[test]
+fn configurations_that_are_shipped_are_fine() {
+    let packaging = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let shipped = std::fs::read_to_string(packaging.join("ratelimit.toml")).unwrap();
+    let kubernetes = std::fs::read_to_string(packaging.join("kubernetes.yaml")).unwrap();
+    let within = kubernetes.split("ratelimit.toml: |\n").nth(1).unwrap().lines();
+    let within: Vec<&str> = within.map_while(|line| line.strip_prefix("    ")).collect();
+    assert!(within.len() > 2);
+    let directory = tempfile::tempdir().unwrap();
+    for text in [shipped, within.join("\n")] {
+        let path = config(directory.path(), &text);
+        let arguments = ["--check-config", "--config", path.to_str().unwrap()];
+        let output = common::node::serve(directory.path(), &arguments).output().unwrap();
+        assert_eq!(
+            common::stdout(&output),
+            "the configuration is fine: limits default\n",
+            "{output:?}"
+        );
+    }
+    // The units hand over sockets by the names that the node knows, and start it with an option that it has.
+    for name in ["http", "resp"] {
+        let unit = std::fs::read_to_string(packaging.join(format!("ratelimit-{name}.socket"))).unwrap();
+        assert!(unit.contains(&format!("FileDescriptorName={name}\n")), "{unit}");
+    }
+}
