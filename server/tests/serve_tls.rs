@@ -36,11 +36,13 @@ fn with_tls(directory: &Path, more: &str) -> std::path::PathBuf {
 fn ask(node: &Node, trusted: &[u8]) -> Result<String, String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(trusted.to_vec())).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut client = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // What a browser offers.
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
     let connection = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
     let stream = TcpStream::connect(&node.http).unwrap();
@@ -53,6 +55,7 @@ fn ask(node: &Node, trusted: &[u8]) -> Result<String, String> {
     // The end may come without TLS's own goodbye, behind the whole answer.
     let _ = stream.read_to_end(&mut told);
     let told = String::from_utf8(told).unwrap();
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     Ok(told.lines().next().unwrap_or_default().to_owned())
 }
 
