@@ -20,11 +20,7 @@ fn packaging(name: &str) -> PathBuf {
 fn found(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
-        writeln!(
-            std::io::stderr(),
-            "skipped: {program} is not installed (Debian: prometheus)"
-        )
-        .unwrap();
+        eprintln!("skipped: {program} is not installed (Debian: prometheus)");
     }
     found
 }

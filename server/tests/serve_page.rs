@@ -41,11 +41,7 @@ fn browse(url: &str, seconds: u32, screenshot: Option<(&Path, &str)>) -> Option<
     match command.arg(url).output() {
         Ok(output) => Some((common::stdout(&output).to_owned(), common::stderr(&output).to_owned())),
         Err(error) => {
-            writeln!(
-                std::io::stderr(),
-                "skipped: {browser} cannot be run ({error}; Debian: chromium)"
-            )
-            .unwrap();
+            eprintln!("skipped: {browser} cannot be run ({error}; Debian: chromium)");
             None
         }
     }

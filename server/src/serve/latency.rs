@@ -22,7 +22,7 @@ pub(crate) struct Latency {
 impl Latency {
     /// Decides, and measures it if it is its turn.
     pub(crate) fn of<T>(&self, decide: impl FnOnce() -> T) -> T {
-        if self.seen.fetch_add(1, Ordering::Relaxed) % ONE_OF != 0 {
+        if !self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_OF) {
             return decide();
         }
         let start = Instant::now();
