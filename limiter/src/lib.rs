@@ -43,7 +43,7 @@
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
-//! [`address`], a client's network address as its key.
+//! [`address`], a client's network address as its key; [`events`], what is told through `tracing`.
 
 #![forbid(unsafe_code)]
 
@@ -52,6 +52,7 @@ mod builder;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod error;
+pub mod events;
 pub mod headers;
 mod keeper;
 mod key;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::certs::{self, CertsArgs};
 use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
 use crate::inspect::{self, InspectArgs};
+use crate::manual::{self, CompletionsArgs, ManArgs};
 use crate::replay::{self, Ending, ReplayArgs};
 use crate::serve::{self, ServeArgs};
 use crate::stop::Stop;
@@ -32,6 +33,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Makes the certificates of a cluster: a private authority, and one for each node
     Certs(CertsArgs),
+    /// Prints the manual page, of this command or of a subcommand
+    Man(ManArgs),
+    /// Prints what a shell needs to complete the command
+    Completions(CompletionsArgs),
 }
 
 const EXIT_CODES: &str = "\
@@ -61,6 +66,8 @@ pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> 
         Command::Inspect(args) => inspect::run(args, out).map(|()| Ending::Complete),
         Command::Certs(args) => certs::run(args, out).map(|()| Ending::Complete),
         Command::Serve(args) => serve::run(args, stop, out, err).map(|()| Ending::Complete),
+        Command::Man(args) => manual::man(args, out).map(|()| Ending::Complete),
+        Command::Completions(args) => manual::completions(args, out).map(|()| Ending::Complete),
     };
     match outcome {
         Ok(Ending::Complete) => EXIT_OK,

@@ -1,5 +1,6 @@
 //! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
 
+mod bench_serve;
 mod c;
 mod cluster;
 mod documents;
@@ -29,7 +30,8 @@ Usage: cargo xtask CHORE
   together   one limit held by processes in C, Node.js and Python; after c, node and python
   cluster    one limit over nodes in Rust, Python, Node.js and C, second by second, while one is killed, one joins, one leaves; after c,
              node and python; with --short as `test` runs it
-  documents  checks that the documents name only files that exist
+  bench-serve  the node against redis-server and an empty HTTP handler in one run; see docs/performance.md
+  documents  checks that the documents name only files that exist and list all events; --write writes docs/events.md
   help       this text
 ";
 
@@ -50,7 +52,8 @@ fn main() -> ExitCode {
         "python" => python::test(),
         "together" => together::test(),
         "cluster" => cluster::test(arguments.iter().any(|argument| argument == "--short")),
-        "documents" => documents::check(),
+        "bench-serve" => bench_serve::command(&arguments),
+        "documents" => documents::command(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
