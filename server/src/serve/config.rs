@@ -393,7 +393,13 @@ fn option_value(value: toml::Value) -> OptionValue {
         toml::Value::Float(number) => OptionValue::Float(number),
         toml::Value::Boolean(truth) => OptionValue::Bool(truth),
         toml::Value::Datetime(_) => OptionValue::Other("a date".to_owned()),
-        toml::Value::Table(_) => OptionValue::Other("a table".to_owned()),
+        toml::Value::Table(table) => {
+            let entries = table.into_iter().map(|(name, value)| match value {
+                toml::Value::Table(_) => (name, OptionValue::Other("a table".to_owned())),
+                value => (name, option_value(value)),
+            });
+            OptionValue::Table(entries.collect())
+        }
         toml::Value::Array(values) => {
             let texts = values.into_iter().map(|value| match value {
                 toml::Value::String(text) => Some(text),

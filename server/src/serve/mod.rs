@@ -141,6 +141,12 @@ fn check(config: &Config) -> Result<(), Failure> {
         options
             .set("restore", OptionValue::Text("auto".to_owned()))
             .map_err(wrong)?;
+        if limiter.fixed.contains_key("cluster") {
+            // The port may be that of the node which runs; everything else of a cluster is looked at.
+            options
+                .set_cluster("listen", OptionValue::Text("127.0.0.1:0".to_owned()))
+                .map_err(wrong)?;
+        }
         options.build().map_err(wrong)?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ratelimit::headers::Headers;
 use ratelimit::{Error, Limit, Limiter};
@@ -163,6 +163,10 @@ impl Node {
                 name.clone(),
                 Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
             );
+        }
+        for named in limiters.values() {
+            // A node of a cluster owns clients also while nobody asks it: it must not wait for its first request.
+            let _linked_later = named.limiter.ready(Duration::ZERO);
         }
         Ok(Node {
             limiters: RwLock::new(Arc::new(limiters)),

@@ -6,6 +6,7 @@ mod admin;
 mod body;
 mod calls;
 mod page;
+mod peers;
 mod problem;
 
 use std::convert::Infallible;
@@ -66,6 +67,7 @@ pub(crate) fn router(node: Arc<Node>, stopping: watch::Receiver<bool>) -> Router
             "/v1/overrides/{key}",
             put(admin::set_override).delete(admin::delete_override),
         )
+        .route("/v1/peers", get(peers::peers))
         .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
