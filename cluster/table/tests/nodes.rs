@@ -72,11 +72,11 @@ impl Cluster {
     /// A link has one number at both ends: that of its two ends.
     fn connect(&mut self) {
         let now = self.clock.now();
-        for one in 0..NAMES.len() {
-            for other in one + 1..NAMES.len() {
+        for (one, name) in NAMES.iter().enumerate() {
+            for (other, other_name) in NAMES.iter().enumerate().skip(one + 1) {
                 let link = LinkId((one * NAMES.len() + other) as u64);
-                self.members[one].node.handle_link_up(link, NAMES[other], true, now);
-                self.members[other].node.handle_link_up(link, NAMES[one], false, now);
+                self.members[one].node.handle_link_up(link, other_name, true, now);
+                self.members[other].node.handle_link_up(link, name, false, now);
             }
         }
         self.deliver();

@@ -117,7 +117,11 @@ impl Table {
     #[inline(always)]
     pub(crate) fn decide_counted_at<A: Answer>(&self, place: &Place, now: u64, cost: u64, clock: &Clock) -> Option<A> {
         let side = self.side()?;
-        if self.detours() != DETOUR_CLUSTER || cost == 0 || !rule(Rule::CountBeforeCharge) {
+        if self.detours() != DETOUR_CLUSTER || cost == 0 {
+            return None;
+        }
+        // One attempt on the very use that was read needs none of these: without them the long way is what must fail.
+        if !rule(Rule::CountBeforeCharge) || !rule(Rule::CountUnderTag) || !rule(Rule::VoidBeforeKey) {
             return None;
         }
         let cell = self.near(place)?;
