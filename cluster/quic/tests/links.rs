@@ -51,6 +51,19 @@ fn three_nodes_find_each_other_by_one_seed_and_share_a_limit() {
 }
 
 #[test]
+fn nodes_that_join_together_find_each_other() {
+    let ca = Ca::new();
+    let a = start("a", &ca, &[]).start();
+    let (ca, seed) = (&ca, &a);
+    let others: Vec<Node> = std::thread::scope(|scope| {
+        let starting = ["b", "c", "d", "e", "f"].map(|name| scope.spawn(move || start(name, ca, &[seed]).start()));
+        starting.map(|node| node.join().expect("a node")).into_iter().collect()
+    });
+    let all: Vec<&Node> = others.iter().chain([&a]).collect();
+    wait_linked(&all);
+}
+
+#[test]
 fn a_strict_limit_is_never_exceeded() {
     let ca = Ca::new();
     let strict = vec![spec(1, per_second(300, 60), Mode::Strict { floor_ppm: 0 })];
