@@ -345,6 +345,8 @@ impl Outgoing {
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
     pub(crate) outbound: bool,
+    /// When its hello was made.
+    pub(crate) up_ns: u64,
     pub(crate) frames: [FrameReader; 2],
     pub(crate) out: [Outgoing; 2],
     pub(crate) hello_received: bool,
@@ -366,6 +368,7 @@ impl Link {
         Link {
             peer,
             outbound,
+            up_ns: now_ns,
             frames: Default::default(),
             out: [Outgoing::new(), Outgoing::new()],
             hello_received: false,

@@ -347,8 +347,9 @@ impl Driver {
         Arc::clone(&self.shared.view().stats)
     }
 
-    /// Waits until every seed is linked: each resolves, and behind each of its addresses is a node that said hello, or this
-    /// one. At once true without seeds. False after `timeout`, or if the driver ends.
+    /// Waits until every seed is linked: it resolves, and behind its addresses are nodes that said hello, or this one. An
+    /// address that was called twice in vain is not waited for, as long as another of the same seed is linked. At once true
+    /// without seeds. False after `timeout`, or if the driver ends.
     #[must_use]
     pub fn ready(&self, timeout: Duration) -> bool {
         if self.is_inherited() {
@@ -396,8 +397,8 @@ impl Driver {
 
     /// Leaves the cluster: reports what is left, hands the keys over that it owns, says goodbye, ends the thread.
     ///
-    /// True if all of that was done within `timeout` (the protocol takes at most three seconds); otherwise the thread is
-    /// ended all the same, as by dropping it.
+    /// True if all of that was done within `timeout`; otherwise the thread is ended all the same, as by dropping it. It takes
+    /// a few round trips, and at most three seconds for the protocol and one for the last bytes.
     ///
     /// The handle stays, for those who ask it at the same time; it answers as if nothing were known.
     pub fn leave(&self, timeout: Duration) -> bool {

@@ -19,8 +19,8 @@ use super::peer::{Peer, PeerState};
 use super::table::NodeTable;
 use crate::Error;
 
-/// What a goodbye takes at the most: the protocol gives up after three seconds.
-const GOODBYE: Duration = Duration::from_secs(4);
+/// What a goodbye takes at the most: three seconds for the protocol and one for the last bytes.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Of one limiter and all its clones. Dropped with the last of them, it says goodbye.
 pub(crate) struct Member {

@@ -47,6 +47,7 @@ impl Message {
                 Message::Heartbeat(Heartbeat { members, barred, heard })
             }
             kind::LIMITS => Message::Limits(list(&mut reader, 16, spec)?),
+            kind::PEERS => Message::Peers(peers(&mut reader)?),
             kind::GOODBYE => Message::Goodbye,
             kind::HANDOVER => Message::Handover(Handover {
                 limit: limit(&mut reader)?,
@@ -124,15 +125,7 @@ fn hello(reader: &mut Reader<'_>) -> Result<Hello, WireError> {
         applied_of: Incarnation(reader.fixed()?),
         applied: reader.number()?,
         address: reader.text(MAX_ADDRESS, "address")?.into(),
-        peers: {
-            let peers = list(reader, 3, |reader| {
-                Ok((name(reader)?, String::from(reader.text(MAX_ADDRESS, "address")?)))
-            })?;
-            if peers.len() > MAX_PEERS_TOLD {
-                return Err(WireError::Value("peers"));
-            }
-            peers
-        },
+        peers: peers(reader)?,
     })
 }
 
@@ -231,4 +224,14 @@ fn spec(reader: &mut Reader<'_>) -> Result<LimitSpec, WireError> {
         limit,
         mode,
     })
+}
+
+fn peers(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, WireError> {
+    let peers = list(reader, 3, |reader| {
+        Ok((name(reader)?, String::from(reader.text(MAX_ADDRESS, "address")?)))
+    })?;
+    if peers.len() > MAX_PEERS_TOLD {
+        return Err(WireError::Value("peers"));
+    }
+    Ok(peers)
 }

@@ -1,5 +1,6 @@
 //! Messages into bytes.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Entry, Message, flag, kind};
@@ -50,11 +51,7 @@ impl Message {
                 }
                 put_number(out, hello.applied);
                 put_text(out, &hello.address);
-                put_number(out, hello.peers.len() as u64);
-                for (name, address) in &hello.peers {
-                    put_text(out, name);
-                    put_text(out, address);
-                }
+                put_peers(out, &hello.peers);
             }
             Message::Report(report) => {
                 put_number(out, kind::REPORT);
@@ -114,6 +111,10 @@ impl Message {
                 put_number(out, kind::LIMITS);
                 put_number(out, specs.len() as u64);
                 specs.iter().for_each(|spec| put_spec(out, spec));
+            }
+            Message::Peers(peers) => {
+                put_number(out, kind::PEERS);
+                put_peers(out, peers);
             }
             Message::Goodbye => put_number(out, kind::GOODBYE),
             Message::Handover(handover) => {
@@ -185,4 +186,12 @@ fn put_spec(out: &mut Vec<u8>, spec: &LimitSpec) {
     };
     out.push(mode);
     put_number(out, parameter);
+}
+
+fn put_peers(out: &mut Vec<u8>, peers: &[(String, String)]) {
+    put_number(out, peers.len() as u64);
+    for (name, address) in peers {
+        put_text(out, name);
+        put_text(out, address);
+    }
 }

@@ -29,6 +29,7 @@ pub const MAX_ADDRESS: usize = 255;
 ///   |--- Hello ----------------------->|   once, first, on both control streams: who, which life, what is applied
 ///   |<-- Hello ------------------------|
 ///   |--- Limits ---------------------->|   all of them after hello, later those that change; both ways
+///   |--- Peers ----------------------->|   nodes that came after hello, so that those who join together find each other
 ///   |--- Heartbeat ------------------->|   every 500 ms, both ways: whom I hear
 ///   |                                  |
 ///   |=== Report k ====================>|   report stream: units used since the last report, for keys that B owns
@@ -62,6 +63,8 @@ pub enum Message {
     Limits(Vec<LimitSpec>),
     /// The sender leaves. No reply.
     Goodbye,
+    /// Nodes that the sender has linked to since its hello: name and address. At most [`MAX_PEERS_TOLD`].
+    Peers(Vec<(String, String)>),
     /// Debts of keys that the receiver owns now, merged by maximum. No reply.
     Handover(Handover),
     /// Units of `Bounded` keys that may be spent again. No reply.
@@ -280,6 +283,7 @@ pub(crate) mod kind {
     pub(crate) const HANDOVER: u64 = 9;
     pub(crate) const REARM: u64 = 10;
     pub(crate) const REFUSE: u64 = 11;
+    pub(crate) const PEERS: u64 = 12;
 }
 
 /// Bits beside the units of a report's entry.

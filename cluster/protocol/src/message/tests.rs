@@ -121,6 +121,7 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|((members, barred), heard)| Message::Heartbeat(Heartbeat { members, barred, heard })),
         prop::collection::vec(spec(), 0..10).prop_map(Message::Limits),
         Just(Message::Goodbye),
+        prop::collection::vec(("[a-z]{1,9}", "[a-z.:0-9]{0,20}"), 0..9).prop_map(Message::Peers),
         (
             any::<u32>(),
             prop::collection::vec((any::<u64>().prop_map(Key), any::<u64>()), 0..20)

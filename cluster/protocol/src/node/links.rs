@@ -1,6 +1,6 @@
 //! Links come and go; hellos are judged.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Node;
@@ -288,7 +288,14 @@ impl Node {
                 address: hello.address.clone(),
             });
         }
-        for (name, address) in &hello.peers {
+        self.hear_of(&hello.peers);
+        self.spread(link, id);
+        self.refresh_view();
+    }
+
+    /// A peer told of others.
+    pub(super) fn hear_of(&mut self, peers: &[(String, String)]) {
+        for (name, address) in peers {
             let told = NodeId::of(name);
             let new = self
                 .membership
@@ -301,7 +308,32 @@ impl Node {
                 });
             }
         }
-        self.refresh_view();
+    }
+
+    /// Tells the others of a peer that is linked now, and that peer of those who came since its hello was made: nodes that join
+    /// together would never hear of each other.
+    fn spread(&mut self, link: LinkId, id: NodeId) {
+        let up_ns = self.links.get(&link).map_or(0, |state| state.up_ns);
+        let reachable = |node: &Node, id: NodeId| node.membership.get(id).is_some_and(|m| !m.address.is_empty());
+        let linked = |(other, peer): (&NodeId, &Peer)| {
+            let up = peer.link.filter(|_| *other != id)?;
+            Some((*other, up, peer.linked_ns))
+        };
+        let others: Vec<(NodeId, LinkId, u64)> = self.peers.iter().filter_map(linked).collect();
+        let tell_others = reachable(self, id);
+        let mut news = Vec::new();
+        for (other, up, linked_ns) in others {
+            if linked_ns >= up_ns && reachable(self, other) {
+                news.push(other);
+            }
+            if tell_others && let Some(peer) = self.peers.get_mut(&other) {
+                peer.news.insert(id);
+                self.ready.insert(up);
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.news.extend(news);
+        }
     }
 
     pub(super) fn receive_refusal(&mut self, link: LinkId, reason: Refusal) {

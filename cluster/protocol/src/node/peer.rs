@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::id::{Cell, Incarnation, LinkId};
+use crate::id::{Cell, Incarnation, LinkId, NodeId};
 use crate::link::{Inbox, Outbox};
 use crate::message::{Grant, LeaseAck};
 
@@ -36,6 +36,8 @@ pub(super) struct Peer {
     pub(super) lease_acks: BTreeMap<Cell, LeaseAck>,
     pub(super) rearm: BTreeSet<Cell>,
     pub(super) handover: BTreeMap<Cell, u64>,
+    /// Nodes that it was not told of in hello: no more than there are members.
+    pub(super) news: BTreeSet<NodeId>,
 }
 
 impl Peer {
@@ -74,5 +76,6 @@ impl Peer {
         self.lease_acks.clear();
         self.rearm.clear();
         self.handover.clear();
+        self.news.clear();
     }
 }

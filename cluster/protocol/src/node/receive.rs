@@ -132,6 +132,7 @@ impl Node {
                     .heard(id, heartbeat.members, heartbeat.heard.as_deref(), self.now_ns);
             }
             Message::Limits(specs) => specs.iter().for_each(|spec| self.receive_limit(spec)),
+            Message::Peers(peers) => self.hear_of(&peers),
             Message::Goodbye => {
                 self.membership.said_goodbye(id);
                 let name = self.name_of(id);

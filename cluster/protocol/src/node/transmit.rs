@@ -15,6 +15,8 @@ use crate::message::{Grant, Handover, Heartbeat, LeaseAck, LeaseOffer, Message, 
 const HEARTBEAT_NS: u64 = 500_000_000;
 /// Leases, acknowledgements and the like in one message: at most 80 bytes each, so that it fits a frame.
 const MAX_ITEMS: usize = 600;
+/// Nodes in one message, at most 322 bytes each.
+const MAX_NEWS: usize = 128;
 /// Limits in one message, at most 64 bytes each.
 const MAX_SPECS: usize = 500;
 
@@ -81,6 +83,14 @@ impl Node {
             link.heard_told = Some(version);
             put(link, &Message::Heartbeat(Heartbeat { members, heard, barred }));
         }
+        if !peer.news.is_empty() {
+            let some = first(&mut peer.news, MAX_NEWS);
+            let told = some.iter().filter_map(|id| self.membership.get(*id));
+            let told = told
+                .map(|member| (member.name.clone(), member.address.clone()))
+                .collect();
+            put(link, &Message::Peers(told));
+        }
         put_answers(link, peer);
         if let Some(cell) = peer.handover.keys().next().copied() {
             put_handover(link, peer, cell.limit);
@@ -136,8 +146,8 @@ fn put_handover(link: &mut Link, peer: &mut Peer, limit: LimitId) {
     put(link, &Message::Handover(Handover { limit, debts }));
 }
 
-fn first(cells: &mut alloc::collections::BTreeSet<Cell>, most: usize) -> Vec<Cell> {
-    let taken: Vec<Cell> = cells.iter().take(most).copied().collect();
+fn first<T: Copy + Ord>(cells: &mut alloc::collections::BTreeSet<T>, most: usize) -> Vec<T> {
+    let taken: Vec<T> = cells.iter().take(most).copied().collect();
     taken.iter().for_each(|cell| {
         cells.remove(cell);
     });
