@@ -65,6 +65,10 @@ events! {
         "It is not in the new configuration. Its snapshot stays in the state directory.";
     OVERRIDE_CHANGED: INFO, "override_changed", "a client's own limit changed", "limit, client, own",
         "By an administrator, until the next restart. own is empty if it was taken away.";
+    CLIENT_BLOCKED: INFO, "client_blocked", "a client was blocked, or its block lifted", "limit, client, seconds",
+        "By an administrator. seconds is 0 if it was lifted. A block is kept over restarts.";
+    CLIENT_RESET: INFO, "client_reset", "what a client had spent was forgotten", "limit, client",
+        "By an administrator.";
     OVERRIDE_LOST: ERROR, "override_lost", "a client's own limit could not be put back after a reload that was refused", "limit, client, error",
         "An administrator took the room meanwhile. Set it again, or reload.";
     CAPACITY_NEAR: WARN, "capacity_near", "the table of a limit is nearly full", "limit, live, cells",

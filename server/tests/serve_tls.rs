@@ -187,6 +187,12 @@ fn events_are_json_on_request_and_name_no_client() {
     let mut node = Node::start(directory.path(), &["--log", "json"]);
     let own = r#"{"override": "5/day"}"#;
     assert_eq!(node.http("PUT", "/v1/overrides/secret-client", "", own).0, 204);
+    for (path, body) in [
+        ("/v1/block", r#"{"key": "secret-client", "duration": 60}"#),
+        ("/v1/reset", r#"{"key": "secret-client"}"#),
+    ] {
+        assert_eq!(node.http("POST", path, "", body).0, 204);
+    }
     for _ in 0..5 {
         node.http(
             "PUT",
@@ -206,7 +212,7 @@ fn events_are_json_on_request_and_name_no_client() {
             .to_owned();
         let known = ratelimit_server::events::EVENTS.iter().chain(ratelimit::events::EVENTS);
         assert!(known.clone().any(|known| known.name == name), "{line}");
-        if name == "override_changed" {
+        if name.starts_with("client_") || name == "override_changed" {
             assert_eq!(event["client"].as_str().unwrap().len(), 8, "{line}");
         }
         names.push(name);
@@ -217,7 +223,15 @@ fn events_are_json_on_request_and_name_no_client() {
         1,
         "{names:?}"
     );
-    for name in ["started", "restored", "override_changed", "stopping", "stopped"] {
+    for name in [
+        "started",
+        "restored",
+        "override_changed",
+        "client_blocked",
+        "client_reset",
+        "stopping",
+        "stopped",
+    ] {
         assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
     }
 }

@@ -104,6 +104,11 @@ pub(super) async fn reset(
     named(&shared.node, client.limit.as_deref())?
         .limiter
         .reset(&client.key.0);
+    tell!(
+        CLIENT_RESET,
+        limit = client.limit.as_deref().unwrap_or_default(),
+        client = hashed(&client.key.0)
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,6 +136,13 @@ pub(super) async fn block(
     }
     let limiter = &named(&shared.node, block.limit.as_deref())?.limiter;
     limiter.block(&block.key.0, Duration::from_secs_f64(block.duration))?;
+    let limit = block.limit.as_deref().unwrap_or_default();
+    tell!(
+        CLIENT_BLOCKED,
+        limit,
+        client = hashed(&block.key.0),
+        seconds = block.duration
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 
