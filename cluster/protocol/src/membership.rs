@@ -287,13 +287,16 @@ impl Membership {
         1 + seen.filter(|member| self.in_view(member, now_ns)).count() as u64
     }
 
-    /// Nodes that this one or a peer has heard of late, and all that are known and did not say goodbye; both with this one.
-    pub(crate) fn present(&self, now_ns: u64) -> (u64, u64) {
-        self.count_if(|member| {
-            member
-                .last_seen_ns
-                .is_some_and(|at| now_ns.saturating_sub(at) < SUSPECT_NS)
-        })
+    /// Names that two processes use: one process too many each, which decides by itself.
+    pub(crate) fn duplicates(&self, now_ns: u64) -> u64 {
+        let others = self.members.values().filter(|member| now_ns < member.barred_until_ns);
+        others.count() as u64 + u64::from(now_ns < self.barred_until_ns)
+    }
+
+    /// Nodes that this one itself hears, and all that are known and did not say goodbye; both with this one. What another
+    /// hears does not count: a node that cannot report here spends unseen, though a third sees both.
+    pub(crate) fn present(&self) -> (u64, u64) {
+        self.count_if(|member| member.standing == Standing::Alive)
     }
 
     /// Nodes in view, and all that are known and did not say goodbye; both with this one, and as others told.
@@ -306,8 +309,9 @@ impl Membership {
             .max()
             .unwrap_or(0);
         if self.is_barred(self.me, now_ns) {
-            // Nobody reckons with a process whose name another has: it must not take itself for the only one.
-            return (known.max(told), known.max(told));
+            // It must not take itself for the only one, and the others reckon with one more for its name.
+            let all = known.max(told) + 1;
+            return (all, all);
         }
         (visible.max(told), known.max(told))
     }
@@ -401,7 +405,11 @@ mod tests {
         let (mut members, b, _) = three();
         members.bar(b, 5 * SECOND);
         assert!(!members.candidates(false, SECOND).contains(&b));
+        assert_eq!(members.duplicates(SECOND), 1, "a process more than there are names");
         assert!(members.candidates(false, 6 * SECOND).contains(&b));
+        assert_eq!(members.duplicates(6 * SECOND), 0);
+        members.bar(NodeId::of("a"), 8 * SECOND);
+        assert_eq!(members.counts(7 * SECOND), (4, 4), "what it decides by itself is one part of four");
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::mutants::Switches;
 const MAX_HOLDERS: usize = 1024;
 /// A holder that said nothing for this long is forgotten, once it holds nothing.
 const HOLDER_IDLE_NS: u64 = 2_000_000_000;
+/// A holder that made no report for this long was cut off or stopped, and its next one is about all that time.
+const PAUSE_NS: u64 = 500_000_000;
 /// An owner that was restarted takes keys it has no books of for empty, but no longer than this.
 const MOST_EMPTY_NS: u64 = 60_000_000_000;
 /// Clocks may differ in speed by this much: 500 parts in a million. What a holder counts is derated by it, what the owner
@@ -66,6 +68,8 @@ pub(crate) struct Reporter {
     pub(crate) gap_ns: u64,
     /// It has just come back, after it was not heard for so long; 0 if not.
     pub(crate) away_ns: u64,
+    /// When it came back; 0 if it never was away.
+    pub(crate) back_ns: u64,
     /// Its part of the limit during so long is not charged: it was away, and the part was held back for it.
     pub(crate) forgiven_ns: u64,
     /// When it made the report, by its own clock.
@@ -100,6 +104,13 @@ pub(crate) struct Holder {
     offered: u64,
     offered_capacity: u64,
     offered_ns: u64,
+    /// When it last came back from where it was not heard.
+    back_ns: u64,
+    /// Soft: units that it may report without being charged: they were presumed spent, or its part of the rate was held back
+    /// while it was away.
+    prepaid: u64,
+    /// When it made its first report after that, on its own clock.
+    resumed_ns: Option<u64>,
     /// Soft: the level that its lease had left at its last report, with fraction bits, as far as the owner can know.
     left: u128,
     /// Hard.
@@ -233,7 +244,7 @@ impl Account {
             None => None,
         };
         let mut used = entry.used;
-        let mut forgiven_ns = 0;
+        let mut forgiven = 0;
         if let Some(index) = index {
             let holder = &mut self.holders[index];
             let unheard_ns = if new {
@@ -241,7 +252,7 @@ impl Account {
             } else {
                 now_ns.saturating_sub(holder.heard_ns)
             };
-            forgiven_ns = reporter.forgiven_ns.min(unheard_ns);
+            holder.forgive(reporter, unheard_ns, &self.gcra, desk.terms);
             holder.spend(used, &self.gcra, now_ns);
             holder.heard_ns = now_ns;
             if !entry.refund {
@@ -253,14 +264,16 @@ impl Account {
             }
             holder.denied = entry.denied > 0;
             holder.largest = entry.largest.min(self.gcra.burst());
+            if !entry.refund {
+                forgiven = used.min(holder.prepaid);
+                holder.prepaid -= forgiven;
+            }
         }
         booked.applied = used;
         if self.mode.is_hard() {
             self.book_hard(entry, used, index, desk, &mut booked);
         } else {
-            let part = WHOLE_SHARE / desk.terms.nodes.max(1);
-            let forgiven = u64::try_from(self.gcra.refilled(forgiven_ns, part) >> LEVEL_BITS).unwrap_or(u64::MAX);
-            self.book_soft(entry, used.saturating_sub(forgiven), index, seen, desk);
+            self.book_soft(entry, used - forgiven, index, seen, desk);
         }
         booked
     }
@@ -287,9 +300,10 @@ impl Account {
                 .retain(|holder| !idle(holder) || holder.commitment.is_any());
             self.holders.is_empty() && self.pool.is_full(&self.gcra, self.mode, terms)
         } else {
-            let ttl_ns = terms.ttl_ns;
+            self.presume(terms);
+            let kept = |holder: &Holder| holder.prepaid > 0 && now_ns.saturating_sub(holder.heard_ns) < MOST_EMPTY_NS;
             self.holders
-                .retain(|h| !idle(h) || now_ns.saturating_sub(h.offered_ns) < ttl_ns && h.offered > 0);
+                .retain(|holder| !idle(holder) || holder.offered > 0 || kept(holder));
             self.holders.is_empty() && self.tat_ns <= now_ns
         }
     }
@@ -307,8 +321,34 @@ impl Holder {
             offered: 0,
             offered_capacity: 0,
             offered_ns: 0,
+            back_ns: 0,
+            prepaid: 0,
+            resumed_ns: None,
             left: 0,
             commitment: Commitment::default(),
+        }
+    }
+
+    fn prepay(&mut self, units: u64) {
+        self.prepaid = self.prepaid.saturating_add(units);
+        self.resumed_ns = None;
+    }
+
+    /// What it spent while it was away was held back for it, and comes in several reports: those that were on their way
+    /// when the link broke, and what was in the cells.
+    fn forgive(&mut self, reporter: &Reporter, unheard_ns: u64, gcra: &Gcra, terms: &Terms) {
+        if reporter.forgiven_ns > 0 && self.back_ns != reporter.back_ns {
+            self.back_ns = reporter.back_ns;
+            let part = WHOLE_SHARE / terms.nodes.max(1);
+            let units = gcra.refilled(reporter.forgiven_ns.min(unheard_ns), part) >> LEVEL_BITS;
+            self.prepay(u64::try_from(units).unwrap_or(u64::MAX));
+        }
+        // Reports made before the silence are followed by one with all the rest of it. What comes later is new.
+        let pause_ns = reporter.sent_ns.saturating_sub(self.demand.sent_ns());
+        if pause_ns >= PAUSE_NS.max(4 * terms.interval_ns) {
+            self.resumed_ns = Some(reporter.sent_ns);
+        } else if self.resumed_ns.is_some_and(|at| reporter.sent_ns > at) {
+            self.prepaid = 0;
         }
     }
 }

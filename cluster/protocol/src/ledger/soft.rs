@@ -6,6 +6,7 @@ use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
 use super::{Account, Demand, Desk, Holder, Terms, shares};
 use crate::id::NodeId;
+use crate::membership::SUSPECT_NS;
 use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
@@ -78,20 +79,38 @@ impl Account {
     fn outstanding(&self, terms: &Terms) -> (u64, u64) {
         let (mut unheard, mut left) = (0u128, 0u128);
         for holder in self.holders.iter().filter(|holder| holder.offered > 0) {
-            let since_ns = terms.now_ns.saturating_sub(holder.heard_ns);
-            unheard += self
-                .gcra
-                .refilled(since_ns, holder.offered)
-                .min(holder.demand.spent_in(since_ns));
+            unheard += holder.unheard(&self.gcra, terms);
             left += holder.left;
         }
         let whole = |level: u128| u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX);
         (whole(unheard), whole(left))
     }
 
+    /// Holders that stopped reporting without giving their lease back are cut off or dead. What they may have spent until
+    /// that shows is charged; what they spend from then on is held back elsewhere, or charged when they are heard again.
+    pub(super) fn presume(&mut self, terms: &Terms) {
+        let now_ns = terms.now_ns;
+        let latest_ns = self.latest(self.holders.len() as u64, terms);
+        let patience_ns = SUSPECT_NS.max(terms.ttl_ns + 2 * terms.interval_ns);
+        for holder in &mut self.holders {
+            let silent_ns = now_ns.saturating_sub(holder.heard_ns);
+            if holder.offered == 0 || silent_ns < patience_ns {
+                continue;
+            }
+            let spent = holder.unheard(&self.gcra, terms);
+            let start_ns = self.tat_ns.max(now_ns);
+            self.tat_ns = start_ns
+                .saturating_add(self.gcra.time_of(spent))
+                .min(latest_ns.max(start_ns));
+            holder.prepay(u64::try_from(spent >> LEVEL_BITS).unwrap_or(u64::MAX));
+            (holder.offered, holder.left) = (0, 0);
+        }
+    }
+
     fn answer_soft(&mut self, index: usize, desk: &mut Desk<'_>) {
         let terms = desk.terms;
         let now_ns = terms.now_ns;
+        self.presume(terms);
         if now_ns < self.quiet_until_ns {
             return;
         }
@@ -204,6 +223,13 @@ impl Holder {
                 .saturating_sub(u128::from(used) << LEVEL_BITS)
                 .min(most);
         }
+    }
+
+    /// What it may have spent since it last reported, with fraction bits.
+    fn unheard(&self, gcra: &Gcra, terms: &Terms) -> u128 {
+        let since_ns = terms.now_ns.saturating_sub(self.heard_ns);
+        gcra.refilled(since_ns, self.offered)
+            .min(self.demand.spent_in(since_ns))
     }
 
     /// What it asks for. One that holds a lease and is silent is held up, and goes on: were it idle, it would give the

@@ -10,6 +10,7 @@ use crate::config::OnPartition;
 use crate::id::{Cell, Incarnation, NodeId};
 use crate::ledger::{DRIFT_PARTS, floor_of};
 use crate::limits::{LimitNumbers, Mode};
+use crate::membership::SUSPECT_NS;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::{PARTITIONS, partition};
 use crate::rules::{Lease, Rules, Unleased};
@@ -152,13 +153,21 @@ impl Node {
             let Some(held) = self.leases.get(cell).copied() else {
                 continue;
             };
-            let closed = self.config.on_partition == OnPartition::Closed;
-            if held.hard || closed || self.membership.hears(held.owner) || self.owner(cell) != Some(held.owner) {
+            // Under `share` the others hold back an equal part for a node that they do not hear: more would be given twice.
+            let equal = self.config.on_partition == OnPartition::Share;
+            if held.hard || equal || self.answers(held.owner) || self.owner(cell) != Some(held.owner) {
                 self.end_lease(cell, store);
             } else {
-                self.leases.postpone(cell, self.now_ns + self.config.ttl_ns);
+                self.leases.postpone(cell, self.now_ns + self.config.ttl_ns / 4);
             }
         }
+    }
+
+    /// Whether an owner would have renewed a lease if it had wanted to: it is heard, and acknowledges what it is sent.
+    fn answers(&self, owner: NodeId) -> bool {
+        let waits = self.peers.get(&owner).and_then(|peer| peer.outbox.waits_since());
+        let waits = waits.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= 4 * self.config.interval_ns);
+        !waits && self.membership.unseen_ns(owner, self.now_ns) < SUSPECT_NS / 2
     }
 
     /// Leases that nobody used for three passes go back, and all of them when the node leaves.

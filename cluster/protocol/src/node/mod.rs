@@ -362,16 +362,16 @@ impl Node {
     }
 
     fn terms(&self) -> Terms {
-        let (visible, known) = self.membership.present(self.now_ns);
+        let (visible, known) = self.membership.present();
         let whole = ratelimit_model::WHOLE_SHARE;
         // Those that are not heard spend their part on their own, so it is not given away twice. They are missed from when
         // they are suspect: waiting for the hold-down would give it away twice for so long.
-        let pool = match self.config.on_partition {
-            OnPartition::Share | OnPartition::Closed => {
-                (u128::from(whole) * u128::from(visible) / u128::from(known.max(visible))) as u64
-            }
-            OnPartition::Open => whole,
+        let seen = match self.config.on_partition {
+            OnPartition::Share | OnPartition::Closed => visible,
+            OnPartition::Open => known,
         };
+        let all = known + self.membership.duplicates(self.now_ns);
+        let pool = (u128::from(whole) * u128::from(seen) / u128::from(all)) as u64;
         let silent_until_ns = if self.config.first_start {
             0
         } else {
