@@ -108,7 +108,8 @@ fn at_least_96_percent_of_the_limit_is_used() {
     });
 }
 
-/// A partition of ten seconds ends while nobody is replaced yet; in longer ones each side elects an owner.
+/// A partition of ten seconds ends while nobody is replaced yet; in longer ones each side elects an owner, which costs up to a
+/// tenth of one second.
 #[test]
 fn i7_the_sides_of_a_partition_share_the_limit_and_heal() {
     const LATE: usize = 20;
@@ -134,7 +135,7 @@ fn i7_the_sides_of_a_partition_share_the_limit_and_heal() {
                     }
                 }
             };
-            judge("of the limit by both sides together", cut + LATE..heal, 0.96, 1.02);
+            judge("of the limit by both sides together", cut + LATE..heal, 0.88, 1.04);
             judge("of the limit after healing", heal + LATE..end, 0.98, 1.02);
         }
     }

@@ -132,8 +132,9 @@ pub(crate) struct Account {
     pub(crate) holders: Vec<Holder>,
     /// A new owner first listens: what a dead one knew is in nobody's books.
     quiet_until_ns: u64,
-    /// Its owner before died.
-    orphaned: bool,
+    /// Soft: its owner before died, and so many units more than its books say may have been spent rightly in the time without
+    /// one, which holders report when they first turn here.
+    ownerless: u64,
     /// Whose report opened it.
     opened_by: NodeId,
 }
@@ -163,7 +164,7 @@ impl Account {
             pool: Pool::open(&limit.gcra, limit.spec.mode, terms),
             holders: Vec::new(),
             quiet_until_ns: reporter.quiet_until_ns,
-            orphaned: reporter.orphaned,
+            ownerless: Self::spent_ownerless(reporter, limit, terms),
             opened_by: reporter.node,
         }
     }
@@ -173,11 +174,7 @@ impl Account {
     fn opening(limit: &LimitNumbers, terms: &Terms, orphaned: bool) -> u64 {
         let tolerance_ns = limit.gcra.tolerance_ns();
         if orphaned {
-            // The dead one was not replaced for so long, and what nodes spent in that time is reported now.
-            return terms
-                .now_ns
-                .saturating_add(tolerance_ns)
-                .saturating_sub(HOLD_DOWN_NS + DEAD_NS);
+            return terms.now_ns.saturating_add(tolerance_ns);
         }
         terms.empty_at_ns.map_or(0, |empty_ns| {
             // After a minute nobody is held to what may have been.
@@ -188,6 +185,15 @@ impl Account {
                 0
             }
         })
+    }
+
+    /// The dead owner was not replaced for so long. What nodes spent in that time is theirs up to what this side may spend.
+    fn spent_ownerless(reporter: &Reporter, limit: &LimitNumbers, terms: &Terms) -> u64 {
+        if !reporter.orphaned {
+            return 0;
+        }
+        let units = limit.gcra.refilled(HOLD_DOWN_NS + DEAD_NS, terms.pool) >> LEVEL_BITS;
+        u64::try_from(units).unwrap_or(u64::MAX)
     }
 
     /// Follows a change of the limit: the debt keeps its share of the burst; what is granted of a hard limit stays granted.
@@ -267,6 +273,14 @@ impl Account {
             if !entry.refund {
                 forgiven = used.min(holder.prepaid);
                 holder.prepaid -= forgiven;
+                if now_ns >= self.quiet_until_ns.saturating_add(HOLDER_IDLE_NS) {
+                    self.ownerless = 0;
+                }
+                if holder.resumed_ns == Some(reporter.sent_ns) {
+                    let ownerless = (used - forgiven).min(self.ownerless);
+                    self.ownerless -= ownerless;
+                    forgiven += ownerless;
+                }
             }
         }
         booked.applied = used;

@@ -26,13 +26,7 @@ impl Account {
         if entry.refund {
             self.tat_ns = self.tat_ns.saturating_sub(time_ns);
         } else {
-            // While a new owner listens, use of the time without an owner arrives, and is charged to that time.
-            let listening = self.orphaned && now_ns < self.quiet_until_ns;
-            let start_ns = if listening {
-                self.tat_ns
-            } else {
-                self.tat_ns.max(now_ns)
-            };
+            let start_ns = self.tat_ns.max(now_ns);
             self.tat_ns = start_ns
                 .saturating_add(time_ns)
                 .min(self.latest(seen, desk.terms).max(start_ns));
@@ -131,6 +125,9 @@ impl Account {
             .saturating_sub(unheard)
             .saturating_sub(left);
         let became = contended && !self.contended;
+        // Whoever had a lease of the owner before has units of it left, which are not in these books: none are given away on
+        // top of them.
+        let level = if became && self.quiet_until_ns > 0 { 0 } else { level };
         self.contended = contended;
         if !contended {
             // A quiet key costs no message. One that was cut short by its cold rate or an old share gets all there is.

@@ -99,6 +99,9 @@ pub struct Node {
     next_check_ns: u64,
     /// After a loss of an owner, until then: new accounts may have been in its books, and first listen.
     orphans_until_ns: u64,
+    /// After any change of the owners, until then: a new account may be another node's, who is about to hand it over, and an
+    /// empty book would give a burst away.
+    settled_ns: u64,
     own_booked_ns: u64,
     /// Going through the books for keys that others own now.
     handover: Option<Option<Cell>>,
@@ -157,6 +160,7 @@ impl Node {
             next_pass_ns: now_ns + phase_ns,
             next_check_ns: now_ns,
             orphans_until_ns: 0,
+            settled_ns: 0,
             own_booked_ns: now_ns,
             handover: None,
             handover_again_ns: None,
@@ -406,8 +410,9 @@ impl Node {
                 .is_none_or(|member| member.standing != Standing::Left);
             *old != self.me && !candidates.contains(old) && left
         });
+        self.settled_ns = self.now_ns + 2 * self.config.interval_ns;
         if gone {
-            self.orphans_until_ns = self.now_ns + 2 * self.config.interval_ns;
+            self.orphans_until_ns = self.settled_ns;
         }
         let owners = candidates.len() as u64;
         self.soft = Ownership::new(candidates);
