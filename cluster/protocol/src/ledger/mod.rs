@@ -88,6 +88,7 @@ pub(crate) struct Offer {
     pub(crate) share: u64,
     pub(crate) capacity: u64,
     pub(crate) tokens: u64,
+    pub(crate) ttl_ns: u64,
 }
 
 /// One node that uses a key.
@@ -104,6 +105,7 @@ pub(crate) struct Holder {
     offered: u64,
     offered_capacity: u64,
     offered_ns: u64,
+    offered_ttl_ns: u64,
     /// When it last came back from where it was not heard.
     back_ns: u64,
     /// Soft: units that it may report without being charged: they were presumed spent, or its part of the rate was held back
@@ -335,6 +337,7 @@ impl Holder {
             offered: 0,
             offered_capacity: 0,
             offered_ns: 0,
+            offered_ttl_ns: 0,
             back_ns: 0,
             prepaid: 0,
             resumed_ns: None,
@@ -375,7 +378,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    fn offer(&mut self, node: NodeId, share: u64, capacity: u64, tokens: u64) -> u64 {
+    fn offer(&mut self, node: NodeId, share: u64, capacity: u64, tokens: u64, ttl_ns: u64) -> u64 {
         let seq = *self.next_seq;
         *self.next_seq += 1;
         self.offers.push(Offer {
@@ -384,6 +387,7 @@ impl Desk<'_> {
             share,
             capacity,
             tokens,
+            ttl_ns,
         });
         seq
     }

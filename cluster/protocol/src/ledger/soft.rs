@@ -14,6 +14,8 @@ const REPAY_NS: u64 = 500_000_000;
 /// However deep the debt, this part of the rate is given away: a twentieth. Repaying slower would leave room for the burst
 /// of a node that starts anew.
 const LEAST_POOL: u64 = 20;
+/// A lease of a small share holds for four times what it takes to refill a unit, but no longer than this.
+const MOST_TTL_NS: u64 = 16_000_000_000;
 /// Room of a lease, if the burst allows.
 const LEAST_CAPACITY: u64 = 4;
 /// Whatever others hold, each gets this part of an equal share.
@@ -85,10 +87,9 @@ impl Account {
     pub(super) fn presume(&mut self, terms: &Terms) {
         let now_ns = terms.now_ns;
         let latest_ns = self.latest(self.holders.len() as u64, terms);
-        let patience_ns = SUSPECT_NS.max(terms.ttl_ns + 2 * terms.interval_ns);
         for holder in &mut self.holders {
             let silent_ns = now_ns.saturating_sub(holder.heard_ns);
-            if holder.offered == 0 || silent_ns < patience_ns {
+            if holder.offered == 0 || silent_ns < SUSPECT_NS.max(holder.offered_ttl_ns + 2 * terms.interval_ns) {
                 continue;
             }
             let spent = holder.unheard(&self.gcra, terms);
@@ -133,8 +134,8 @@ impl Account {
             // A quiet key costs no message. One that was cut short by its cold rate or an old share gets all there is.
             let holder = &mut self.holders[index];
             if holder.denied {
-                holder.offer(terms.pool, group.burst(), level, now_ns);
-                desk.offer(holder.node, terms.pool, group.burst(), level);
+                holder.offer(terms.pool, group.burst(), level, terms.ttl_ns, now_ns);
+                desk.offer(holder.node, terms.pool, group.burst(), level, terms.ttl_ns);
             }
             return;
         }
@@ -193,11 +194,14 @@ impl Account {
         let capacity = holder.largest.max(least).max(refill).max(tokens).min(group.burst());
         // The same again, soon after, says nothing new.
         let same = share.abs_diff(holder.offered) <= holder.offered / 64;
-        if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
+        if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < holder.offered_ttl_ns / 2 {
             return;
         }
-        holder.offer(share, capacity, tokens, terms.now_ns);
-        desk.offer(holder.node, share, capacity, tokens);
+        // A lease that ends before it has refilled a unit is of no use.
+        let unit_ns = self.gcra.part(share.max(1), 1).time_of(1 << LEVEL_BITS);
+        let ttl_ns = unit_ns.saturating_mul(4).clamp(terms.ttl_ns, MOST_TTL_NS.max(terms.ttl_ns));
+        holder.offer(share, capacity, tokens, ttl_ns, terms.now_ns);
+        desk.offer(holder.node, share, capacity, tokens, ttl_ns);
     }
 
     /// What a node that has not used the key yet is told when it joins: a share to begin with and no tokens, so that it does
@@ -206,7 +210,7 @@ impl Account {
         let terms = desk.terms;
         let equal = terms.pool / (self.holders.len() as u64 + 1);
         let refill = (self.gcra.refilled(terms.interval_ns, equal) >> LEVEL_BITS) as u64;
-        desk.offer(node, equal, refill.max(1), 0);
+        desk.offer(node, equal, refill.max(1), 0, terms.ttl_ns);
     }
 }
 
@@ -241,12 +245,13 @@ impl Holder {
 
     /// The share that it may have in force.
     fn in_force(&self, terms: &Terms) -> u64 {
-        let over = terms.now_ns.saturating_sub(self.offered_ns) >= terms.ttl_ns;
+        let over = terms.now_ns.saturating_sub(self.offered_ns) >= self.offered_ttl_ns;
         if over { 0 } else { self.offered }
     }
 
-    fn offer(&mut self, share: u64, capacity: u64, tokens: u64, now_ns: u64) {
+    fn offer(&mut self, share: u64, capacity: u64, tokens: u64, ttl_ns: u64, now_ns: u64) {
         (self.offered, self.offered_capacity, self.offered_ns) = (share, capacity, now_ns);
+        self.offered_ttl_ns = ttl_ns;
         self.left = (self.left + (u128::from(tokens) << LEVEL_BITS)).min(u128::from(capacity) << LEVEL_BITS);
     }
 }

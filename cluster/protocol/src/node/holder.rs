@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use ratelimit_model::{Gcra, WHOLE_SHARE};
+use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
 use super::Node;
 use crate::config::OnPartition;
@@ -128,7 +128,11 @@ impl Node {
         };
         let outcome = store.give_lease(cell, &lease, now_ns);
         if outcome.given {
-            self.leases.put(cell, owner, owner_life, grant.seq, hard, until_ns);
+            // A hard lease keeps others from what it holds.
+            let unit_passes = if hard { 0 } else { gcra.time_of(1 << LEVEL_BITS) / self.config.interval_ns };
+            let unit_passes = u32::try_from(unit_passes).unwrap_or(u32::MAX);
+            self.leases
+                .put(cell, owner, owner_life, grant.seq, hard, until_ns, unit_passes);
         } else {
             self.leases.remove(cell);
         }
@@ -365,7 +369,7 @@ impl Node {
 }
 
 fn units_in(gcra: &Gcra, ns: u64) -> u64 {
-    u64::try_from(gcra.refilled(ns, WHOLE_SHARE) >> ratelimit_model::LEVEL_BITS).unwrap_or(u64::MAX)
+    u64::try_from(gcra.refilled(ns, WHOLE_SHARE) >> LEVEL_BITS).unwrap_or(u64::MAX)
 }
 
 /// A later acknowledgement of a cell says what an earlier one said, but for the units that come back.

@@ -135,7 +135,7 @@ impl Node {
                 share: offer.share,
                 capacity: offer.capacity,
                 tokens: offer.tokens,
-                ttl_ms: self.config.ttl_ns / 1_000_000,
+                ttl_ms: offer.ttl_ns / 1_000_000,
             };
             if offer.node == self.me {
                 if let Some(ack) = self.take_own_grant(&grant, store) {
