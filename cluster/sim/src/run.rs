@@ -194,6 +194,7 @@ pub fn run(
                 seconds(over_at)
             ));
         }
+        outcome.broken.extend(world.judge.sleep_broke());
         if outcome.largest.in_flight > MOST_IN_FLIGHT {
             let count = outcome.largest.in_flight;
             outcome.broken.push(format!(

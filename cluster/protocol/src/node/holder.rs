@@ -10,7 +10,6 @@ use crate::config::OnPartition;
 use crate::id::{Cell, Incarnation, NodeId};
 use crate::ledger::{DRIFT_PARTS, floor_of};
 use crate::limits::{LimitNumbers, Mode};
-use crate::membership::SUSPECT_NS;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::{PARTITIONS, partition};
 use crate::rules::{Lease, Rules, Unleased};
@@ -171,7 +170,7 @@ impl Node {
     fn answers(&self, owner: NodeId) -> bool {
         let waits = self.peers.get(&owner).and_then(|peer| peer.outbox.waits_since());
         let waits = waits.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= 4 * self.config.interval_ns);
-        !waits && self.membership.unseen_ns(owner, self.now_ns) < SUSPECT_NS / 2
+        !waits && self.membership.unseen_ns(owner, self.now_ns) < self.membership.patience_ns(owner) / 2
     }
 
     /// Leases that nobody used for three passes go back, and all of them when the node leaves.

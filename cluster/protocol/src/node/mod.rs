@@ -38,6 +38,8 @@ use crate::store::Store;
 const CHECK_NS: u64 = 100_000_000;
 /// A leaving node waits this long for its last acknowledgements.
 const LEAVE_NS: u64 = 3_000_000_000;
+/// Nodes whose lives began within this time, by their wall clocks, started together.
+const TOGETHER_MS: u64 = 1000;
 /// A clock that does not move leaves work for later, but not for ever.
 const TICK_NS: u64 = 1_000_000;
 
@@ -99,8 +101,8 @@ pub struct Node {
     next_check_ns: u64,
     /// After a loss of an owner, until then: new accounts may have been in its books, and first listen.
     orphans_until_ns: u64,
-    /// After any change of the owners, until then: a new account may be another node's, who is about to hand it over, and an
-    /// empty book would give a burst away.
+    /// After this node joined older owners, or one left, until then: a new account may be one that is about to be handed
+    /// over, and an empty book would give a burst away.
     settled_ns: u64,
     own_booked_ns: u64,
     /// Going through the books for keys that others own now.
@@ -410,9 +412,21 @@ impl Node {
                 .is_none_or(|member| member.standing != Standing::Left);
             *old != self.me && !candidates.contains(old) && left
         });
-        self.settled_ns = self.now_ns + 2 * self.config.interval_ns;
+        // Nodes that started together have no books to hand to each other.
+        let started_ms = |life: Incarnation| life.0 >> 16;
+        let older = |id: &NodeId| {
+            let life = self.peers.get(id).and_then(|peer| peer.life);
+            life.is_some_and(|life| started_ms(life) + TOGETHER_MS < started_ms(self.incarnation))
+        };
+        let before = self.soft.candidates();
+        let joined_them = candidates.iter().any(|id| !before.contains(id) && older(id));
+        let lost = before.iter().any(|id| !candidates.contains(id));
+        let settled_ns = self.now_ns + 2 * self.config.interval_ns;
+        if joined_them || lost {
+            self.settled_ns = settled_ns;
+        }
         if gone {
-            self.orphans_until_ns = self.settled_ns;
+            self.orphans_until_ns = settled_ns;
         }
         let owners = candidates.len() as u64;
         self.soft = Ownership::new(candidates);
