@@ -436,7 +436,10 @@ mod tests {
         members.unlinked(b, 8 * SECOND);
         assert_eq!(standing(&mut members, 9 * SECOND, b), Some(Standing::Alive));
         assert_eq!(standing(&mut members, 11 * SECOND, b), Some(Standing::Dead));
-        assert!(members.candidates(false, 17 * SECOND).contains(&b), "its keys stay for a while");
+        assert!(
+            members.candidates(false, 17 * SECOND).contains(&b),
+            "its keys stay for a while"
+        );
         assert!(!members.candidates(false, 18 * SECOND).contains(&b));
     }
 
@@ -486,7 +489,11 @@ mod tests {
         assert!(members.candidates(false, 6 * SECOND).contains(&b));
         assert_eq!(members.duplicates(6 * SECOND), 0);
         members.bar(NodeId::of("a"), 8 * SECOND);
-        assert_eq!(members.counts(7 * SECOND), (4, 4), "what it decides by itself is one part of four");
+        assert_eq!(
+            members.counts(7 * SECOND),
+            (4, 4),
+            "what it decides by itself is one part of four"
+        );
     }
 
     #[test]

@@ -69,11 +69,11 @@ fn i3_i4_i5_eventual_keeps_its_formula() {
     all(&every_name(), Mode::Eventual, |outcome| outcome.broken.clone());
 }
 
-/// Where the figure that we want is not reached, the one that is: it may get better, never worse.
+/// Where the figure that we want is not reached, the one that is: it may get better, never worse. `docs/accuracy.md` says why.
 ///
 /// - `loss`: reports and leases are 27 ms late with every lost packet, and two in a row 80 ms.
-/// - `late-join`, `rolling-restart`: the key's owner changes, and holders act for some milliseconds on leases of both.
-const BUSIEST: [(&str, f64); 3] = [("loss", 1.03), ("late-join", 1.08), ("rolling-restart", 1.02)];
+/// - `late-join`, `rolling-restart`: a newcomer spends from its own burst until its first lease, and the new owner finds some units unspent.
+const BUSIEST: [(&str, f64); 3] = [("loss", 1.03), ("late-join", 1.03), ("rolling-restart", 1.02)];
 
 fn or_reached(reached: &[(&str, f64)], scenario: &str, wanted: f64) -> f64 {
     reached
@@ -103,7 +103,9 @@ fn at_least_96_percent_of_the_limit_is_used() {
         if used >= 0.96 {
             Vec::new()
         } else {
-            vec![format!("only {used:.4} of what the ideal limiter admits, at least 0.96 is expected")]
+            vec![format!(
+                "only {used:.4} of what the ideal limiter admits, at least 0.96 is expected"
+            )]
         }
     });
 }

@@ -199,7 +199,9 @@ impl Account {
         }
         // A lease that ends before it has refilled a unit is of no use.
         let unit_ns = self.gcra.part(share.max(1), 1).time_of(1 << LEVEL_BITS);
-        let ttl_ns = unit_ns.saturating_mul(4).clamp(terms.ttl_ns, MOST_TTL_NS.max(terms.ttl_ns));
+        let ttl_ns = unit_ns
+            .saturating_mul(4)
+            .clamp(terms.ttl_ns, MOST_TTL_NS.max(terms.ttl_ns));
         holder.offer(share, capacity, tokens, ttl_ns, terms.now_ns);
         desk.offer(holder.node, share, capacity, tokens, ttl_ns);
     }

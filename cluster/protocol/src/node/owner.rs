@@ -49,8 +49,16 @@ impl Node {
             sent_ns,
             away_ns: if just_back { away_ns } else { 0 },
             back_ns,
-            forgiven_ns: if forgiven { away_ns.saturating_sub(SUSPECT_NS) } else { 0 },
-            quiet_until_ns: if self.now_ns < self.settled_ns { self.settled_ns } else { 0 },
+            forgiven_ns: if forgiven {
+                away_ns.saturating_sub(SUSPECT_NS)
+            } else {
+                0
+            },
+            quiet_until_ns: if self.now_ns < self.settled_ns {
+                self.settled_ns
+            } else {
+                0
+            },
             orphaned,
         }
     }

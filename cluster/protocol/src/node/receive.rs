@@ -147,6 +147,8 @@ impl Node {
                 self.rules_due_ns = 0;
                 self.refresh_view();
                 self.withdraw_from_lost(store);
+                // It is the last word of a link. One that did not mean it, since its bytes are garbage, is dialled again.
+                self.refuse(link, Refusal::Leaving);
             }
             Message::Handover(handover) => self.receive_handover(id, &handover),
             Message::Rearm(rearm) => {
