@@ -113,6 +113,7 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
         5 => Message::Heartbeat(Heartbeat {
             barred: rng.u8(..) < 20,
             members: number(rng),
+            beat_ms: number(rng),
             heard: rng.bool().then(|| many(rng, 10, |rng| NodeId(rng.u64(..)))),
         }),
         6 => Message::Limits(many(rng, 5, spec)),

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use crate::id::{Cell, Incarnation, NodeId};
 
-/// Full passes without use after which a lease is given back.
-const IDLE_PASSES: u8 = 3;
+/// Full passes without use after which a lease is given back, if it refills a unit sooner.
+const IDLE_PASSES: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
@@ -15,7 +15,10 @@ pub(crate) struct Held {
     pub(crate) seq: u64,
     pub(crate) hard: bool,
     pub(crate) until_ns: u64,
-    idle: u8,
+    idle: u32,
+    /// Passes without use that are no idleness: a small share takes longer than that to refill a unit, and whoever gave it
+    /// back each time would never have one.
+    patience: u32,
 }
 
 /// At most `cap` leases.
@@ -60,6 +63,7 @@ impl Leases {
         seq: u64,
         hard: bool,
         until_ns: u64,
+        unit_passes: u32,
     ) {
         // A lease that is only renewed stays as idle as it was.
         let idle = self.held.get(&cell).map_or(0, |held| held.idle);
@@ -71,6 +75,7 @@ impl Leases {
             hard,
             until_ns,
             idle,
+            patience: IDLE_PASSES.max(unit_passes.saturating_mul(2)),
         };
         self.held.insert(cell, held);
         self.by_time.insert((until_ns, cell));
@@ -94,7 +99,7 @@ impl Leases {
         let mut idle = Vec::new();
         for (cell, held) in &mut self.held {
             held.idle = held.idle.saturating_add(1);
-            if held.idle > IDLE_PASSES {
+            if held.idle > held.patience {
                 idle.push(*cell);
             }
         }
@@ -140,7 +145,7 @@ mod tests {
     fn idle_leases_are_found_after_three_passes_and_used_ones_are_not() {
         let mut leases = Leases::new(8);
         for key in [1, 2] {
-            leases.put(cell(key), NodeId(9), Incarnation(1), key, false, 100);
+            leases.put(cell(key), NodeId(9), Incarnation(1), key, false, 100, 0);
         }
         let mut idle = Vec::new();
         for _ in 0..4 {
@@ -153,9 +158,9 @@ mod tests {
     #[test]
     fn times_follow_the_lease() {
         let mut leases = Leases::new(2);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 1, true, 100);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 2, true, 200);
-        leases.put(cell(2), NodeId(9), Incarnation(1), 3, true, 150);
+        leases.put(cell(1), NodeId(9), Incarnation(1), 1, true, 100, 0);
+        leases.put(cell(1), NodeId(9), Incarnation(1), 2, true, 200, 0);
+        leases.put(cell(2), NodeId(9), Incarnation(1), 3, true, 150, 0);
         assert_eq!(leases.over(150), [cell(2)]);
         assert_eq!(leases.first_over_ns(), Some(150));
         leases.postpone(cell(2), 400);
@@ -163,7 +168,7 @@ mod tests {
         leases.remove(cell(1));
         assert_eq!(leases.first_over_ns(), Some(400));
         assert!(leases.has_room(cell(3)) && leases.len() == 1);
-        leases.put(cell(3), NodeId(9), Incarnation(1), 4, true, 1);
+        leases.put(cell(3), NodeId(9), Incarnation(1), 4, true, 1, 0);
         assert!(!leases.has_room(cell(4)) && leases.has_room(cell(3)));
     }
 }

@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::id::{Cell, Incarnation, NodeId};
+use crate::membership::HEARTBEAT_NS;
 use crate::message::{Entry, Message, Report, SECTION_LEN, entry_len};
 use crate::mutants::Switches;
 use crate::wire::{FrameReader, MAX_FRAME, Reader};
@@ -154,6 +155,10 @@ impl Outbox {
         if seq > self.last_seq {
             return Err(Impossible);
         }
+        // A peer whose goodbye was no goodbye goes on acknowledging what was taken back from it.
+        while let Some((_, units)) = self.withdrawn.pop_front_if(|(withdrawn, _)| *withdrawn <= seq) {
+            self.doubled_units = self.doubled_units.saturating_add(units);
+        }
         let mut entries = Vec::new();
         while let Some(sent) = self.unacked.front().filter(|sent| sent.seq <= seq) {
             self.acked_units = self.acked_units.saturating_add(sent.units);
@@ -167,25 +172,21 @@ impl Outbox {
     /// this order. The entries of what was applied come as from [`acked`](Outbox::acked).
     pub(crate) fn resume(&mut self, seq: u64) -> Result<Vec<(u64, Entry)>, Impossible> {
         let entries = self.acked(seq)?;
-        while let Some((withdrawn, units)) = self.withdrawn.pop_front() {
-            if withdrawn <= seq {
-                self.doubled_units = self.doubled_units.saturating_add(units);
-            } else {
-                // Its number must not name other units: a straggler of the old link may still be applied. Empty, it is
-                // applied or skipped, and both are right.
-                let mut frame = Vec::new();
-                Message::Report(Report {
-                    seq: withdrawn,
-                    sent_ms: 0,
-                    entries: Vec::new(),
-                })
-                .encode(&mut frame);
-                self.unacked.push_back(Sent {
-                    seq: withdrawn,
-                    frame,
-                    units: 0,
-                });
-            }
+        while let Some((withdrawn, _)) = self.withdrawn.pop_front() {
+            // Its number must not name other units: a straggler of the old link may still be applied. Empty, it is applied
+            // or skipped, and both are right.
+            let mut frame = Vec::new();
+            Message::Report(Report {
+                seq: withdrawn,
+                sent_ms: 0,
+                entries: Vec::new(),
+            })
+            .encode(&mut frame);
+            self.unacked.push_back(Sent {
+                seq: withdrawn,
+                frame,
+                units: 0,
+            });
         }
         Ok(entries)
     }
@@ -355,6 +356,8 @@ pub(crate) struct Link {
     /// The version of whom this node hears that the peer was told.
     pub(crate) heard_told: Option<u64>,
     pub(crate) heartbeat_due_ns: u64,
+    /// How long the peer may be silent before its next heartbeat: what it said last.
+    pub(crate) beat_ns: u64,
     /// When a message was last understood on the control stream.
     pub(crate) understood_ns: u64,
     /// Bytes arrive in pieces, and control messages of a peer that was refused mean nothing.
@@ -375,6 +378,7 @@ impl Link {
             limits_told: 0,
             heard_told: None,
             heartbeat_due_ns: now_ns,
+            beat_ns: HEARTBEAT_NS,
             understood_ns: now_ns,
             refused: false,
             early: Vec::new(),

@@ -10,14 +10,35 @@ use alloc::vec::Vec;
 
 use crate::id::NodeId;
 
-/// Unheard for this long: suspect.
+/// Time between heartbeats on a link of a node that has few.
+pub const HEARTBEAT_NS: u64 = 500_000_000;
+/// And at most, however many links it has.
+pub const MOST_HEARTBEAT_NS: u64 = 5_000_000_000;
+/// Up to so many links each gets a heartbeat every [`HEARTBEAT_NS`]; a node with more sends as many in all.
+const FEW_LINKS: u64 = 32;
+/// Unheard for this long: suspect. Three heartbeats of a node that sends them less often.
 pub const SUSPECT_NS: u64 = 1_500_000_000;
-/// Unheard for this long: dead.
+/// Unheard for this long: dead. Six heartbeats of a node that sends them less often.
 pub const DEAD_NS: u64 = 3_000_000_000;
 /// Out of everybody's hearing for this long: its keys move.
 pub const HOLD_DOWN_NS: u64 = 10_000_000_000;
 /// Dead for this long: forgotten, also by the policy `share`, which counts the absent.
 pub const FORGET_NS: u64 = 3_600_000_000_000;
+
+/// Time between heartbeats on each of so many links.
+pub(crate) fn heartbeat_of(links: usize) -> u64 {
+    (HEARTBEAT_NS * (links as u64) / FEW_LINKS).clamp(HEARTBEAT_NS, MOST_HEARTBEAT_NS)
+}
+
+/// One that promised a heartbeat every `beat_ns` is suspect after this long.
+pub(crate) fn suspect_after(beat_ns: u64) -> u64 {
+    SUSPECT_NS.max(3 * beat_ns)
+}
+
+/// And dead after this long.
+pub(crate) fn dead_after(beat_ns: u64) -> u64 {
+    DEAD_NS.max(6 * beat_ns)
+}
 
 /// How a peer stands, as this node hears it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +66,8 @@ pub(crate) struct Member {
     /// In order, so that it can be compared with all members in one go.
     heard: Vec<NodeId>,
     members_told: u64,
+    /// When its next heartbeat comes at the latest.
+    beat_ns: u64,
     /// Until then it may own nothing: its name was used by two processes.
     barred_until_ns: u64,
 }
@@ -112,6 +135,7 @@ impl Membership {
                 last_seen_ns: None,
                 heard: Vec::new(),
                 members_told: 0,
+                beat_ns: HEARTBEAT_NS,
                 barred_until_ns: 0,
             },
         );
@@ -120,9 +144,10 @@ impl Membership {
 
     /// A peer said hello: also one that had left is back.
     pub(crate) fn arrived(&mut self, id: NodeId, now_ns: u64) {
+        self.changed(id);
         if let Some(member) = self.members.get_mut(&id) {
-            self.version += 1;
             member.standing = Standing::Alive;
+            member.beat_ns = HEARTBEAT_NS;
             member.heard.clear();
             member.last_heard_ns = Some(now_ns);
             member.last_seen_ns = Some(now_ns);
@@ -130,7 +155,7 @@ impl Membership {
     }
 
     /// A peer's heartbeat came.
-    pub(crate) fn heard(&mut self, id: NodeId, members: u64, heard: Option<&[NodeId]>, now_ns: u64) {
+    pub(crate) fn heard(&mut self, id: NodeId, members: u64, beat_ns: u64, heard: Option<&[NodeId]>, now_ns: u64) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
@@ -140,6 +165,7 @@ impl Membership {
         member.last_heard_ns = Some(now_ns);
         member.last_seen_ns = Some(now_ns);
         member.members_told = members;
+        member.beat_ns = beat_ns;
         if let Some(heard) = heard {
             member.heard = heard.iter().take(self.cap).copied().collect();
             member.heard.sort_unstable();
@@ -179,9 +205,15 @@ impl Membership {
         heard_ns.map_or(0, |at| now_ns.saturating_sub(at))
     }
 
+    /// For how long it may be silent until it is suspect.
+    pub(crate) fn patience_ns(&self, id: NodeId) -> u64 {
+        let beat_ns = self.members.get(&id).map_or(HEARTBEAT_NS, |member| member.beat_ns);
+        suspect_after(beat_ns)
+    }
+
     pub(crate) fn said_goodbye(&mut self, id: NodeId) {
+        self.changed(id);
         if let Some(member) = self.members.get_mut(&id) {
-            self.version += 1;
             member.standing = Standing::Left;
             (member.last_heard_ns, member.last_seen_ns) = (None, None);
             member.heard.clear();
@@ -221,8 +253,8 @@ impl Membership {
                 continue;
             };
             let standing = match now_ns.saturating_sub(heard_ns) {
-                age if age >= DEAD_NS => Standing::Dead,
-                age if age >= SUSPECT_NS => Standing::Suspect,
+                age if age >= dead_after(member.beat_ns) => Standing::Dead,
+                age if age >= suspect_after(member.beat_ns) => Standing::Suspect,
                 _ => Standing::Alive,
             };
             if standing != member.standing {
@@ -230,8 +262,31 @@ impl Membership {
                 changed.push((*id, standing));
             }
         }
-        self.version += changed.len() as u64;
+        for (id, _) in &changed {
+            self.changed(*id);
+        }
         changed
+    }
+
+    /// The link to a peer is down. One that sends its heartbeats less often lived until then, as the transport knows.
+    pub(crate) fn unlinked(&mut self, id: NodeId, now_ns: u64) {
+        if let Some(member) = self.members.get_mut(&id)
+            && member.standing != Standing::Left
+            && member.beat_ns > HEARTBEAT_NS
+        {
+            member.beat_ns = HEARTBEAT_NS;
+            member.last_heard_ns = member.last_heard_ns.map(|_| now_ns);
+            member.last_seen_ns = member.last_seen_ns.map(|_| now_ns);
+        }
+    }
+
+    /// Others want to know only of those that may own keys.
+    fn matters(&self, id: NodeId) -> bool {
+        self.owners.is_empty() || self.owners.contains(&id)
+    }
+
+    fn changed(&mut self, id: NodeId) {
+        self.version += u64::from(self.matters(id));
     }
 
     /// Rises whenever another list may come from [`hearing`](Membership::hearing).
@@ -247,7 +302,8 @@ impl Membership {
 
     /// The peers this node hears, for its heartbeats.
     pub(crate) fn hearing(&self) -> Vec<NodeId> {
-        self.members.keys().copied().filter(|id| self.hears(*id)).collect()
+        let told = |id: &NodeId| self.matters(*id) && self.hears(*id);
+        self.members.keys().copied().filter(told).collect()
     }
 
     fn in_view(&self, member: &Member, now_ns: u64) -> bool {
@@ -287,13 +343,16 @@ impl Membership {
         1 + seen.filter(|member| self.in_view(member, now_ns)).count() as u64
     }
 
-    /// Nodes that this one or a peer has heard of late, and all that are known and did not say goodbye; both with this one.
-    pub(crate) fn present(&self, now_ns: u64) -> (u64, u64) {
-        self.count_if(|member| {
-            member
-                .last_seen_ns
-                .is_some_and(|at| now_ns.saturating_sub(at) < SUSPECT_NS)
-        })
+    /// Names that two processes use: one process too many each, which decides by itself.
+    pub(crate) fn duplicates(&self, now_ns: u64) -> u64 {
+        let others = self.members.values().filter(|member| now_ns < member.barred_until_ns);
+        others.count() as u64 + u64::from(now_ns < self.barred_until_ns)
+    }
+
+    /// Nodes that this one itself hears, and all that are known and did not say goodbye; both with this one. What another
+    /// hears does not count: a node that cannot report here spends unseen, though a third sees both.
+    pub(crate) fn present(&self) -> (u64, u64) {
+        self.count_if(|member| member.standing == Standing::Alive)
     }
 
     /// Nodes in view, and all that are known and did not say goodbye; both with this one, and as others told.
@@ -306,8 +365,9 @@ impl Membership {
             .max()
             .unwrap_or(0);
         if self.is_barred(self.me, now_ns) {
-            // Nobody reckons with a process whose name another has: it must not take itself for the only one.
-            return (known.max(told), known.max(told));
+            // It must not take itself for the only one, and the others reckon with one more for its name.
+            let all = known.max(told) + 1;
+            return (all, all);
         }
         (visible.max(told), known.max(told))
     }
@@ -345,7 +405,7 @@ mod tests {
         let mut seen = Vec::new();
         while at < 12 * SECOND {
             at += SECOND / 4;
-            members.heard(c, 2, Some(&[]), at);
+            members.heard(c, 2, HEARTBEAT_NS, Some(&[]), at);
             for change in members.refresh(at) {
                 seen.push((at, change));
             }
@@ -360,10 +420,34 @@ mod tests {
     }
 
     #[test]
+    fn one_that_promised_to_be_heard_less_often_has_more_time_while_its_link_stands() {
+        assert_eq!((heartbeat_of(31), heartbeat_of(64)), (HEARTBEAT_NS, SECOND));
+        assert_eq!(heartbeat_of(1000), MOST_HEARTBEAT_NS);
+        let (mut members, b, c) = three();
+        members.heard(b, 3, 2 * SECOND, None, 0);
+        let standing = |members: &mut Membership, at: u64, id: NodeId| {
+            members.refresh(at);
+            members.get(id).map(|member| member.standing)
+        };
+        assert_eq!(standing(&mut members, 5 * SECOND, b), Some(Standing::Alive));
+        assert_eq!(standing(&mut members, 5 * SECOND, c), Some(Standing::Dead));
+        assert_eq!(standing(&mut members, 7 * SECOND, b), Some(Standing::Suspect));
+        // The transport says that it is gone: from then on it is missed like any other.
+        members.unlinked(b, 8 * SECOND);
+        assert_eq!(standing(&mut members, 9 * SECOND, b), Some(Standing::Alive));
+        assert_eq!(standing(&mut members, 11 * SECOND, b), Some(Standing::Dead));
+        assert!(
+            members.candidates(false, 17 * SECOND).contains(&b),
+            "its keys stay for a while"
+        );
+        assert!(!members.candidates(false, 18 * SECOND).contains(&b));
+    }
+
+    #[test]
     fn what_another_hears_stays_in_view() {
         let (mut members, b, c) = three();
         for step in 1..100 {
-            members.heard(c, 3, (step == 1).then_some(&[b]), step * SECOND / 2);
+            members.heard(c, 3, HEARTBEAT_NS, (step == 1).then_some(&[b]), step * SECOND / 2);
             members.refresh(step * SECOND / 2);
         }
         assert!(!members.hears(b));
@@ -374,10 +458,10 @@ mod tests {
     fn goodbye_moves_at_once_and_others_cannot_undo_it() {
         let (mut members, b, c) = three();
         members.said_goodbye(b);
-        members.heard(c, 3, Some(&[b]), SECOND);
+        members.heard(c, 3, HEARTBEAT_NS, Some(&[b]), SECOND);
         members.refresh(SECOND);
         assert!(!members.candidates(true, SECOND).contains(&b));
-        members.heard(c, 2, None, SECOND);
+        members.heard(c, 2, HEARTBEAT_NS, None, SECOND);
         assert_eq!(members.counts(SECOND), (2, 2), "one that left is no longer counted");
         members.arrived(b, 2 * SECOND);
         assert!(members.candidates(false, 2 * SECOND).contains(&b));
@@ -391,7 +475,7 @@ mod tests {
             members.introduce(id, name, "");
             members.arrived(id, 0);
         }
-        members.heard(b, 700, None, SECOND);
+        members.heard(b, 700, HEARTBEAT_NS, None, SECOND);
         assert_eq!(members.candidates(false, SECOND), [b]);
         assert_eq!(members.counts(SECOND).0, 700);
     }
@@ -401,7 +485,15 @@ mod tests {
         let (mut members, b, _) = three();
         members.bar(b, 5 * SECOND);
         assert!(!members.candidates(false, SECOND).contains(&b));
+        assert_eq!(members.duplicates(SECOND), 1, "a process more than there are names");
         assert!(members.candidates(false, 6 * SECOND).contains(&b));
+        assert_eq!(members.duplicates(6 * SECOND), 0);
+        members.bar(NodeId::of("a"), 8 * SECOND);
+        assert_eq!(
+            members.counts(7 * SECOND),
+            (4, 4),
+            "what it decides by itself is one part of four"
+        );
     }
 
     #[test]

@@ -73,6 +73,9 @@ struct SimulateArgs {
     /// Prints one JSON object per run in place of the table
     #[arg(long)]
     json: bool,
+    /// Prints under each line what was admitted, and what the ideal limiter admits, in each 100 ms
+    #[arg(long, conflicts_with = "json")]
+    timeline: bool,
 }
 
 /// What the cells of a node of the product are.
@@ -270,7 +273,11 @@ fn print(args: &SimulateArgs, outcome: &Outcome, out: &mut dyn Write) -> io::Res
     if args.json {
         writeln!(out, "{}", serde_json::to_string(outcome).map_err(io::Error::other)?)
     } else {
-        writeln!(out, "{}", table::line(outcome))
+        writeln!(out, "{}", table::line(outcome))?;
+        if args.timeline {
+            write!(out, "{}", table::timeline(outcome))?;
+        }
+        Ok(())
     }
 }
 

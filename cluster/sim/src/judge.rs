@@ -40,7 +40,14 @@ pub struct Judge {
     excess: Option<(Nano, TrueNs)>,
     requests: u64,
     admitted: u64,
+    /// Of nodes whose sync thread had slept for longer than a lease holds: requests for the judged key, and those admitted.
+    late: (u64, u64),
 }
+
+/// What a lease holds, and a hundredth for clocks.
+const LEASE: TrueNs = 1_010 * MS;
+/// So many late requests are enough to tell that none of them is admitted.
+const ENOUGH: u64 = 50;
 
 impl Judge {
     /// A judge that saw nothing yet.
@@ -67,6 +74,30 @@ impl Judge {
             excess: None,
             requests: 0,
             admitted: 0,
+            late: (0, 0),
+        }
+    }
+
+    /// A request was decided on a node whose sync thread has slept for so long.
+    pub fn asleep(&mut self, for_ns: TrueNs, key: u64, admitted: bool) {
+        if key == 0 && for_ns > LEASE {
+            self.late.0 += 1;
+            self.late.1 += u64::from(admitted);
+        }
+    }
+
+    /// I8: without the sync thread `Eventual` goes on with what it had, and `Strict` stops when its leases are over.
+    #[must_use]
+    pub fn sleep_broke(&self) -> Option<String> {
+        let (asked, admitted) = self.late;
+        match self.rule.mode {
+            Mode::Strict if admitted > 0 => Some(format!(
+                "I8: {admitted} requests were admitted on leases that were over, while the sync thread slept"
+            )),
+            Mode::Eventual if asked >= ENOUGH && admitted == 0 => Some(format!(
+                "I8: none of {asked} requests was admitted while the sync thread slept"
+            )),
+            _ => None,
         }
     }
 
@@ -180,6 +211,27 @@ pub fn allowance(rule: &Rule, nodes: u64, restarts: u64, interval_ns: TrueNs, de
 mod tests {
     use super::*;
     use crate::subject::OnPartition;
+
+    #[test]
+    fn a_sleeping_sync_thread_is_judged_by_mode() {
+        let judge = |mode| {
+            let mut setting = crate::scenario::Setting::published(3, 1);
+            setting.mode = mode;
+            Judge::new(&crate::scenario::Scenario::quiet("even", &setting))
+        };
+        let late = 2 * SECOND;
+        let mut strict = judge(Mode::Strict);
+        strict.asleep(SECOND, 0, true);
+        strict.asleep(late, 0, false);
+        assert_eq!(strict.sleep_broke(), None, "a lease holds for a second");
+        strict.asleep(late, 0, true);
+        assert!(strict.sleep_broke().is_some_and(|text| text.starts_with("I8: 1 ")));
+        let mut eventual = judge(Mode::Eventual);
+        (0..ENOUGH).for_each(|_| eventual.asleep(late, 0, false));
+        assert!(eventual.sleep_broke().is_some());
+        eventual.asleep(late, 0, true);
+        assert_eq!(eventual.sleep_broke(), None);
+    }
 
     #[test]
     fn the_formulas() {

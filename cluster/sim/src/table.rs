@@ -1,5 +1,7 @@
 //! Outcomes as lines of text.
 
+use std::fmt::Write as _;
+
 use crate::run::Outcome;
 
 /// The head of a table of outcomes for a terminal.
@@ -36,6 +38,26 @@ pub fn line(outcome: &Outcome) -> String {
         outcome.bytes_per_node_s,
         outcome.packets_per_node_s,
     )
+}
+
+/// Ten bins a line, each with what was admitted and what the ideal limiter admits.
+#[must_use]
+pub fn timeline(outcome: &Outcome) -> String {
+    let bins: Vec<(u32, u32)> = outcome
+        .admitted_bins
+        .iter()
+        .copied()
+        .zip(outcome.ideal_bins.iter().copied())
+        .collect();
+    let mut text = String::new();
+    for (second, bins) in bins.chunks(10).enumerate() {
+        let _ = write!(text, "{second:>5} s");
+        for (admitted, ideal) in bins {
+            let _ = write!(text, "  {admitted:>4}/{ideal:<4}");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// What the columns mean.

@@ -102,6 +102,7 @@ struct Process {
     serves_from: TrueNs,
     /// Whoever waits for it to end wants it started again.
     comes_back: bool,
+    asleep_from: TrueNs,
     /// Requests that wait for a machine that sleeps.
     waiting: VecDeque<(u64, u64)>,
     /// What the transport has to say once the process listens again.
@@ -164,6 +165,7 @@ impl<'a> World<'a> {
                 rules: scenario.rules.clone(),
                 serves_from: 0,
                 comes_back: false,
+                asleep_from: 0,
                 waiting: VecDeque::new(),
                 deferred: Vec::new(),
             })
@@ -408,6 +410,9 @@ impl<'a> World<'a> {
         let fingerprint = mix(self.seed ^ mix(key));
         let admitted = subject.decide(fingerprint, 0, cost, process.clock.now(now));
         self.judge.request(now, node, key, cost, admitted);
+        if process.state == (State::Asleep { decides: true }) {
+            self.judge.asleep(now - process.asleep_from, key, admitted);
+        }
         self.trace
             .note(4, now, (key << 20) | ((node as u64) << 1) | u64::from(admitted));
         self.plan_tick(node, now);
@@ -646,6 +651,7 @@ impl<'a> World<'a> {
         if self.nodes[node].state == State::Running {
             self.trace.note(8, now, node as u64);
             self.nodes[node].state = State::Asleep { decides };
+            self.nodes[node].asleep_from = now;
             self.nodes[node].tick_at = None;
             let _ = self.network.set_reading(node, false, &mut self.queue);
             self.network.set_running(node, false, &mut self.queue);

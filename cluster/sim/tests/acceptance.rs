@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use ratelimit_sim::network::SECOND;
 use ratelimit_sim::run::{Outcome, SETTLES_WITHIN_S, run};
-use ratelimit_sim::scenario::{CATALOGUE, Setting, find};
+use ratelimit_sim::scenario::{CATALOGUE, START, Setting, find};
 use ratelimit_sim::subject::{Design, Mode};
 
 const SEED: u64 = 1;
@@ -68,13 +69,11 @@ fn i3_i4_i5_eventual_keeps_its_formula() {
     all(&every_name(), Mode::Eventual, |outcome| outcome.broken.clone());
 }
 
-/// Where the figure that we want is not reached, the one that is: it may get better, never worse.
+/// Where the figure that we want is not reached, the one that is: it may get better, never worse. `docs/accuracy.md` says why.
 ///
 /// - `loss`: reports and leases are 27 ms late with every lost packet, and two in a row 80 ms.
-/// - `late-join`, `rolling-restart`: the key's owner changes, and holders act for some milliseconds on leases of both.
-const BUSIEST: [(&str, f64); 3] = [("loss", 1.07), ("late-join", 1.08), ("rolling-restart", 1.09)];
-/// - `split`: what a cut-off side admitted is a debt when it is heard again, and for a second nobody may spend.
-const USED: [(&str, f64); 1] = [("split", 0.89)];
+/// - `late-join`, `rolling-restart`: a newcomer spends from its own burst until its first lease, and the new owner finds some units unspent.
+const BUSIEST: [(&str, f64); 3] = [("loss", 1.03), ("late-join", 1.03), ("rolling-restart", 1.02)];
 
 fn or_reached(reached: &[(&str, f64)], scenario: &str, wanted: f64) -> f64 {
     reached
@@ -98,17 +97,51 @@ fn the_busiest_second_is_at_most_1_01_of_the_limit_or_as_reached() {
 }
 
 #[test]
-fn at_least_96_percent_of_the_limit_is_used_or_as_reached() {
+fn at_least_96_percent_of_the_limit_is_used() {
     all(&REBUILT, Mode::Eventual, |outcome| {
-        let (used, least) = (outcome.used, or_reached(&USED, outcome.scenario, 0.96));
-        if used >= least {
+        let used = outcome.used;
+        if used >= 0.96 {
             Vec::new()
         } else {
             vec![format!(
-                "only {used:.4} of what the ideal limiter admits, at least {least} is expected"
+                "only {used:.4} of what the ideal limiter admits, at least 0.96 is expected"
             )]
         }
     });
+}
+
+/// A partition of ten seconds ends while nobody is replaced yet; in longer ones each side elects an owner, which costs up to a
+/// tenth of one second.
+#[test]
+fn i7_the_sides_of_a_partition_share_the_limit_and_heal() {
+    const LATE: usize = 20;
+    let mut complaints = String::new();
+    for name in ["split", "split-closed"] {
+        for seconds in [15, 30, 60, 120] {
+            let setting = Setting {
+                load: seconds * SECOND,
+                ..Setting::published(5, SEED)
+            };
+            let scenario = find(name).expect("a scenario of the catalogue").build(&setting);
+            let outcome = run(&scenario, Design::Leases, SEED, None, &|| false).expect("nobody stops it");
+            // In 100 ms: parted from a third of the load on, for a third of it.
+            let bin = |part: u64| ((START + setting.load * part / 12) / (SECOND / 10)) as usize;
+            let (cut, heal, end) = (bin(4), bin(8), bin(12));
+            let mut judge = |what: &str, bins: std::ops::Range<usize>, least: f64, most: f64| {
+                for second in bins.collect::<Vec<_>>().windows(10) {
+                    let sum: u32 = second.iter().map(|bin| outcome.admitted_bins[*bin]).sum();
+                    let share = f64::from(sum) / setting.rate as f64;
+                    if share < least || share > most {
+                        let at = second[0] as f64 / 10.0;
+                        let _ = writeln!(complaints, "{name} of {seconds} s: {share:.3} {what}, at {at:.1} s");
+                    }
+                }
+            };
+            judge("of the limit by both sides together", cut + LATE..heal, 0.88, 1.04);
+            judge("of the limit after healing", heal + LATE..end, 0.98, 1.02);
+        }
+    }
+    assert!(complaints.is_empty(), "\n{complaints}");
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl Demand {
         decay(self.weight, age_ns.saturating_sub(PATIENCE * interval_ns))
     }
 
+    /// When the last report was made, on the sender's clock.
+    pub(crate) fn sent_ns(&self) -> u64 {
+        self.sent_ns
+    }
+
     /// The weight of the last report, however long ago.
     pub(crate) fn last(&self) -> u64 {
         self.weight

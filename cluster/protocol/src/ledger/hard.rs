@@ -354,7 +354,7 @@ impl Account {
         let terms = desk.terms;
         self.pool.level -= units(tokens);
         let holder = &mut self.holders[index];
-        let seq = desk.offer(holder.node, share, capacity, tokens);
+        let seq = desk.offer(holder.node, share, capacity, tokens, desk.terms.ttl_ns);
         let commitment = &mut holder.commitment;
         commitment.sent = Some((seq, share, capacity));
         if terms.switches.get().ignore_acknowledgements {

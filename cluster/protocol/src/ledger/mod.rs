@@ -28,6 +28,8 @@ use crate::mutants::Switches;
 const MAX_HOLDERS: usize = 1024;
 /// A holder that said nothing for this long is forgotten, once it holds nothing.
 const HOLDER_IDLE_NS: u64 = 2_000_000_000;
+/// A holder that made no report for this long was cut off or stopped, and its next one is about all that time.
+const PAUSE_NS: u64 = 500_000_000;
 /// An owner that was restarted takes keys it has no books of for empty, but no longer than this.
 const MOST_EMPTY_NS: u64 = 60_000_000_000;
 /// Clocks may differ in speed by this much: 500 parts in a million. What a holder counts is derated by it, what the owner
@@ -66,6 +68,8 @@ pub(crate) struct Reporter {
     pub(crate) gap_ns: u64,
     /// It has just come back, after it was not heard for so long; 0 if not.
     pub(crate) away_ns: u64,
+    /// When it came back; 0 if it never was away.
+    pub(crate) back_ns: u64,
     /// Its part of the limit during so long is not charged: it was away, and the part was held back for it.
     pub(crate) forgiven_ns: u64,
     /// When it made the report, by its own clock.
@@ -84,6 +88,7 @@ pub(crate) struct Offer {
     pub(crate) share: u64,
     pub(crate) capacity: u64,
     pub(crate) tokens: u64,
+    pub(crate) ttl_ns: u64,
 }
 
 /// One node that uses a key.
@@ -100,6 +105,14 @@ pub(crate) struct Holder {
     offered: u64,
     offered_capacity: u64,
     offered_ns: u64,
+    offered_ttl_ns: u64,
+    /// When it last came back from where it was not heard.
+    back_ns: u64,
+    /// Soft: units that it may report without being charged: they were presumed spent, or its part of the rate was held back
+    /// while it was away.
+    prepaid: u64,
+    /// When it made its first report after that, on its own clock.
+    resumed_ns: Option<u64>,
     /// Soft: the level that its lease had left at its last report, with fraction bits, as far as the owner can know.
     left: u128,
     /// Hard.
@@ -121,8 +134,9 @@ pub(crate) struct Account {
     pub(crate) holders: Vec<Holder>,
     /// A new owner first listens: what a dead one knew is in nobody's books.
     quiet_until_ns: u64,
-    /// Its owner before died.
-    orphaned: bool,
+    /// Soft: its owner before died, and so many units more than its books say may have been spent rightly in the time without
+    /// one, which holders report when they first turn here.
+    ownerless: u64,
     /// Whose report opened it.
     opened_by: NodeId,
 }
@@ -152,7 +166,7 @@ impl Account {
             pool: Pool::open(&limit.gcra, limit.spec.mode, terms),
             holders: Vec::new(),
             quiet_until_ns: reporter.quiet_until_ns,
-            orphaned: reporter.orphaned,
+            ownerless: Self::spent_ownerless(reporter, limit, terms),
             opened_by: reporter.node,
         }
     }
@@ -162,11 +176,7 @@ impl Account {
     fn opening(limit: &LimitNumbers, terms: &Terms, orphaned: bool) -> u64 {
         let tolerance_ns = limit.gcra.tolerance_ns();
         if orphaned {
-            // The dead one was not replaced for so long, and what nodes spent in that time is reported now.
-            return terms
-                .now_ns
-                .saturating_add(tolerance_ns)
-                .saturating_sub(HOLD_DOWN_NS + DEAD_NS);
+            return terms.now_ns.saturating_add(tolerance_ns);
         }
         terms.empty_at_ns.map_or(0, |empty_ns| {
             // After a minute nobody is held to what may have been.
@@ -177,6 +187,15 @@ impl Account {
                 0
             }
         })
+    }
+
+    /// The dead owner was not replaced for so long. What nodes spent in that time is theirs up to what this side may spend.
+    fn spent_ownerless(reporter: &Reporter, limit: &LimitNumbers, terms: &Terms) -> u64 {
+        if !reporter.orphaned {
+            return 0;
+        }
+        let units = limit.gcra.refilled(HOLD_DOWN_NS + DEAD_NS, terms.pool) >> LEVEL_BITS;
+        u64::try_from(units).unwrap_or(u64::MAX)
     }
 
     /// Follows a change of the limit: the debt keeps its share of the burst; what is granted of a hard limit stays granted.
@@ -233,7 +252,7 @@ impl Account {
             None => None,
         };
         let mut used = entry.used;
-        let mut forgiven_ns = 0;
+        let mut forgiven = 0;
         if let Some(index) = index {
             let holder = &mut self.holders[index];
             let unheard_ns = if new {
@@ -241,7 +260,7 @@ impl Account {
             } else {
                 now_ns.saturating_sub(holder.heard_ns)
             };
-            forgiven_ns = reporter.forgiven_ns.min(unheard_ns);
+            holder.forgive(reporter, unheard_ns, &self.gcra, desk.terms);
             holder.spend(used, &self.gcra, now_ns);
             holder.heard_ns = now_ns;
             if !entry.refund {
@@ -253,14 +272,24 @@ impl Account {
             }
             holder.denied = entry.denied > 0;
             holder.largest = entry.largest.min(self.gcra.burst());
+            if !entry.refund {
+                forgiven = used.min(holder.prepaid);
+                holder.prepaid -= forgiven;
+                if now_ns >= self.quiet_until_ns.saturating_add(HOLDER_IDLE_NS) {
+                    self.ownerless = 0;
+                }
+                if holder.resumed_ns == Some(reporter.sent_ns) {
+                    let ownerless = (used - forgiven).min(self.ownerless);
+                    self.ownerless -= ownerless;
+                    forgiven += ownerless;
+                }
+            }
         }
         booked.applied = used;
         if self.mode.is_hard() {
             self.book_hard(entry, used, index, desk, &mut booked);
         } else {
-            let part = WHOLE_SHARE / desk.terms.nodes.max(1);
-            let forgiven = u64::try_from(self.gcra.refilled(forgiven_ns, part) >> LEVEL_BITS).unwrap_or(u64::MAX);
-            self.book_soft(entry, used.saturating_sub(forgiven), index, seen, desk);
+            self.book_soft(entry, used - forgiven, index, seen, desk);
         }
         booked
     }
@@ -287,9 +316,10 @@ impl Account {
                 .retain(|holder| !idle(holder) || holder.commitment.is_any());
             self.holders.is_empty() && self.pool.is_full(&self.gcra, self.mode, terms)
         } else {
-            let ttl_ns = terms.ttl_ns;
+            self.presume(terms);
+            let kept = |holder: &Holder| holder.prepaid > 0 && now_ns.saturating_sub(holder.heard_ns) < MOST_EMPTY_NS;
             self.holders
-                .retain(|h| !idle(h) || now_ns.saturating_sub(h.offered_ns) < ttl_ns && h.offered > 0);
+                .retain(|holder| !idle(holder) || holder.offered > 0 || kept(holder));
             self.holders.is_empty() && self.tat_ns <= now_ns
         }
     }
@@ -307,8 +337,35 @@ impl Holder {
             offered: 0,
             offered_capacity: 0,
             offered_ns: 0,
+            offered_ttl_ns: 0,
+            back_ns: 0,
+            prepaid: 0,
+            resumed_ns: None,
             left: 0,
             commitment: Commitment::default(),
+        }
+    }
+
+    fn prepay(&mut self, units: u64) {
+        self.prepaid = self.prepaid.saturating_add(units);
+        self.resumed_ns = None;
+    }
+
+    /// What it spent while it was away was held back for it, and comes in several reports: those that were on their way
+    /// when the link broke, and what was in the cells.
+    fn forgive(&mut self, reporter: &Reporter, unheard_ns: u64, gcra: &Gcra, terms: &Terms) {
+        if reporter.forgiven_ns > 0 && self.back_ns != reporter.back_ns {
+            self.back_ns = reporter.back_ns;
+            let part = WHOLE_SHARE / terms.nodes.max(1);
+            let units = gcra.refilled(reporter.forgiven_ns.min(unheard_ns), part) >> LEVEL_BITS;
+            self.prepay(u64::try_from(units).unwrap_or(u64::MAX));
+        }
+        // Reports made before the silence are followed by one with all the rest of it. What comes later is new.
+        let pause_ns = reporter.sent_ns.saturating_sub(self.demand.sent_ns());
+        if pause_ns >= PAUSE_NS.max(4 * terms.interval_ns) {
+            self.resumed_ns = Some(reporter.sent_ns);
+        } else if self.resumed_ns.is_some_and(|at| reporter.sent_ns > at) {
+            self.prepaid = 0;
         }
     }
 }
@@ -321,7 +378,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    fn offer(&mut self, node: NodeId, share: u64, capacity: u64, tokens: u64) -> u64 {
+    fn offer(&mut self, node: NodeId, share: u64, capacity: u64, tokens: u64, ttl_ns: u64) -> u64 {
         let seq = *self.next_seq;
         *self.next_seq += 1;
         self.offers.push(Offer {
@@ -330,6 +387,7 @@ impl Desk<'_> {
             share,
             capacity,
             tokens,
+            ttl_ns,
         });
         seq
     }

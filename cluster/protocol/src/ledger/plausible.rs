@@ -5,11 +5,18 @@
 
 use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
+/// One that was not heard for this long tells of that time in several reports: those that were on their way, and the rest.
+const SILENCE_NS: u64 = 500_000_000;
+/// It has told all of it after so long.
+const TOLD_NS: u64 = 1_000_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Plausible {
     /// Units with fraction bits.
     level: u128,
     at_ns: u64,
+    /// Until then what was saved up in a silence is not cut to two bursts.
+    saved_until_ns: u64,
 }
 
 impl Plausible {
@@ -18,6 +25,7 @@ impl Plausible {
         Plausible {
             level: Self::most(gcra),
             at_ns: now_ns.saturating_sub(gap_ns),
+            saved_until_ns: 0,
         }
     }
 
@@ -33,7 +41,15 @@ impl Plausible {
             .level
             .saturating_add(gcra.refilled(elapsed.saturating_add(elapsed / 10), WHOLE_SHARE));
         let allowed = used.min(u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX));
-        self.level = (level - (u128::from(allowed) << LEVEL_BITS)).min(Self::most(gcra));
+        if elapsed >= SILENCE_NS {
+            self.saved_until_ns = now_ns.saturating_add(TOLD_NS);
+        }
+        let left = level - (u128::from(allowed) << LEVEL_BITS);
+        self.level = if now_ns < self.saved_until_ns {
+            left
+        } else {
+            left.min(Self::most(gcra))
+        };
         allowed
     }
 }
@@ -61,6 +77,9 @@ mod tests {
             60_000,
             "a minute's use at once"
         );
+        let mut back = Plausible::new(&gcra(), minute, minute);
+        assert_eq!(back.admit(25, &gcra(), minute), 25, "what was on its way comes first");
+        assert_eq!(back.admit(60_000, &gcra(), minute), 60_000, "and then the rest");
         assert_eq!(
             Plausible::new(&gcra(), minute, minute).admit(60_000, &gcra(), minute),
             60_000,

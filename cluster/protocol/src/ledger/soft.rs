@@ -6,6 +6,7 @@ use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
 use super::{Account, Demand, Desk, Holder, Terms, shares};
 use crate::id::NodeId;
+use crate::membership::SUSPECT_NS;
 use crate::message::Entry;
 
 /// A debt is repaid in this time, by giving away less than the rate.
@@ -13,6 +14,8 @@ const REPAY_NS: u64 = 500_000_000;
 /// However deep the debt, this part of the rate is given away: a twentieth. Repaying slower would leave room for the burst
 /// of a node that starts anew.
 const LEAST_POOL: u64 = 20;
+/// A lease of a small share holds for four times what it takes to refill a unit, but no longer than this.
+const MOST_TTL_NS: u64 = 16_000_000_000;
 /// Room of a lease, if the burst allows.
 const LEAST_CAPACITY: u64 = 4;
 /// Whatever others hold, each gets this part of an equal share.
@@ -25,13 +28,7 @@ impl Account {
         if entry.refund {
             self.tat_ns = self.tat_ns.saturating_sub(time_ns);
         } else {
-            // While a new owner listens, use of the time without an owner arrives, and is charged to that time.
-            let listening = self.orphaned && now_ns < self.quiet_until_ns;
-            let start_ns = if listening {
-                self.tat_ns
-            } else {
-                self.tat_ns.max(now_ns)
-            };
+            let start_ns = self.tat_ns.max(now_ns);
             self.tat_ns = start_ns
                 .saturating_add(time_ns)
                 .min(self.latest(seen, desk.terms).max(start_ns));
@@ -78,20 +75,37 @@ impl Account {
     fn outstanding(&self, terms: &Terms) -> (u64, u64) {
         let (mut unheard, mut left) = (0u128, 0u128);
         for holder in self.holders.iter().filter(|holder| holder.offered > 0) {
-            let since_ns = terms.now_ns.saturating_sub(holder.heard_ns);
-            unheard += self
-                .gcra
-                .refilled(since_ns, holder.offered)
-                .min(holder.demand.spent_in(since_ns));
+            unheard += holder.unheard(&self.gcra, terms);
             left += holder.left;
         }
         let whole = |level: u128| u64::try_from(level >> LEVEL_BITS).unwrap_or(u64::MAX);
         (whole(unheard), whole(left))
     }
 
+    /// Holders that stopped reporting without giving their lease back are cut off or dead. What they may have spent until
+    /// that shows is charged; what they spend from then on is held back elsewhere, or charged when they are heard again.
+    pub(super) fn presume(&mut self, terms: &Terms) {
+        let now_ns = terms.now_ns;
+        let latest_ns = self.latest(self.holders.len() as u64, terms);
+        for holder in &mut self.holders {
+            let silent_ns = now_ns.saturating_sub(holder.heard_ns);
+            if holder.offered == 0 || silent_ns < SUSPECT_NS.max(holder.offered_ttl_ns + 2 * terms.interval_ns) {
+                continue;
+            }
+            let spent = holder.unheard(&self.gcra, terms);
+            let start_ns = self.tat_ns.max(now_ns);
+            self.tat_ns = start_ns
+                .saturating_add(self.gcra.time_of(spent))
+                .min(latest_ns.max(start_ns));
+            holder.prepay(u64::try_from(spent >> LEVEL_BITS).unwrap_or(u64::MAX));
+            (holder.offered, holder.left) = (0, 0);
+        }
+    }
+
     fn answer_soft(&mut self, index: usize, desk: &mut Desk<'_>) {
         let terms = desk.terms;
         let now_ns = terms.now_ns;
+        self.presume(terms);
         if now_ns < self.quiet_until_ns {
             return;
         }
@@ -112,13 +126,16 @@ impl Account {
             .saturating_sub(unheard)
             .saturating_sub(left);
         let became = contended && !self.contended;
+        // Whoever had a lease of the owner before has units of it left, which are not in these books: none are given away on
+        // top of them.
+        let level = if became && self.quiet_until_ns > 0 { 0 } else { level };
         self.contended = contended;
         if !contended {
             // A quiet key costs no message. One that was cut short by its cold rate or an old share gets all there is.
             let holder = &mut self.holders[index];
             if holder.denied {
-                holder.offer(terms.pool, group.burst(), level, now_ns);
-                desk.offer(holder.node, terms.pool, group.burst(), level);
+                holder.offer(terms.pool, group.burst(), level, terms.ttl_ns, now_ns);
+                desk.offer(holder.node, terms.pool, group.burst(), level, terms.ttl_ns);
             }
             return;
         }
@@ -177,11 +194,16 @@ impl Account {
         let capacity = holder.largest.max(least).max(refill).max(tokens).min(group.burst());
         // The same again, soon after, says nothing new.
         let same = share.abs_diff(holder.offered) <= holder.offered / 64;
-        if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < terms.ttl_ns / 2 {
+        if same && !holder.denied && terms.now_ns.saturating_sub(holder.offered_ns) < holder.offered_ttl_ns / 2 {
             return;
         }
-        holder.offer(share, capacity, tokens, terms.now_ns);
-        desk.offer(holder.node, share, capacity, tokens);
+        // A lease that ends before it has refilled a unit is of no use.
+        let unit_ns = self.gcra.part(share.max(1), 1).time_of(1 << LEVEL_BITS);
+        let ttl_ns = unit_ns
+            .saturating_mul(4)
+            .clamp(terms.ttl_ns, MOST_TTL_NS.max(terms.ttl_ns));
+        holder.offer(share, capacity, tokens, ttl_ns, terms.now_ns);
+        desk.offer(holder.node, share, capacity, tokens, ttl_ns);
     }
 
     /// What a node that has not used the key yet is told when it joins: a share to begin with and no tokens, so that it does
@@ -190,7 +212,7 @@ impl Account {
         let terms = desk.terms;
         let equal = terms.pool / (self.holders.len() as u64 + 1);
         let refill = (self.gcra.refilled(terms.interval_ns, equal) >> LEVEL_BITS) as u64;
-        desk.offer(node, equal, refill.max(1), 0);
+        desk.offer(node, equal, refill.max(1), 0, terms.ttl_ns);
     }
 }
 
@@ -206,6 +228,13 @@ impl Holder {
         }
     }
 
+    /// What it may have spent since it last reported, with fraction bits.
+    fn unheard(&self, gcra: &Gcra, terms: &Terms) -> u128 {
+        let since_ns = terms.now_ns.saturating_sub(self.heard_ns);
+        gcra.refilled(since_ns, self.offered)
+            .min(self.demand.spent_in(since_ns))
+    }
+
     /// What it asks for. One that holds a lease and is silent is held up, and goes on: were it idle, it would give the
     /// lease back. So what it has is not given to others before its time is over.
     fn weight(&self, terms: &Terms) -> u64 {
@@ -218,12 +247,13 @@ impl Holder {
 
     /// The share that it may have in force.
     fn in_force(&self, terms: &Terms) -> u64 {
-        let over = terms.now_ns.saturating_sub(self.offered_ns) >= terms.ttl_ns;
+        let over = terms.now_ns.saturating_sub(self.offered_ns) >= self.offered_ttl_ns;
         if over { 0 } else { self.offered }
     }
 
-    fn offer(&mut self, share: u64, capacity: u64, tokens: u64, now_ns: u64) {
+    fn offer(&mut self, share: u64, capacity: u64, tokens: u64, ttl_ns: u64, now_ns: u64) {
         (self.offered, self.offered_capacity, self.offered_ns) = (share, capacity, now_ns);
+        self.offered_ttl_ns = ttl_ns;
         self.left = (self.left + (u128::from(tokens) << LEVEL_BITS)).min(u128::from(capacity) << LEVEL_BITS);
     }
 }

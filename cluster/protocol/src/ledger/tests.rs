@@ -50,6 +50,7 @@ fn reporter(node: NodeId) -> Reporter {
         gap_ns: 3_600_000_000_000,
         sent_ns: 0,
         away_ns: 0,
+        back_ns: 0,
         forgiven_ns: 0,
         quiet_until_ns: 0,
         orphaned: false,
@@ -228,6 +229,65 @@ fn a_debt_lowers_the_shares_until_it_is_repaid() {
     let deep = ledger.book(&used(100), &reporter(B), &limit, &terms(2)).offers;
     let total: u64 = deep.iter().map(|offer| offer.share).sum();
     assert!(total > 0, "somebody is always served");
+}
+
+/// A and B use a key of 1,000 a second fully, reporting 25 units each every 50 ms; from `silent_from` on A is not heard.
+fn busy_until(ledger: &mut Ledger, limit: &LimitNumbers, silent_from: u64, until_ns: u64) {
+    let mut now_ns = 50_000_000;
+    while now_ns <= until_ns {
+        for node in [A, B].into_iter().filter(|node| *node == B || now_ns < silent_from) {
+            let entry = Entry {
+                denied: 10,
+                largest: 1,
+                ..used(25)
+            };
+            let reporter = Reporter {
+                sent_ns: now_ns,
+                ..reporter(node)
+            };
+            ledger.book(&entry, &reporter, limit, &terms(now_ns));
+        }
+        now_ns += 50_000_000;
+    }
+}
+
+#[test]
+fn a_holder_that_falls_silent_is_charged_for_it_and_leaves_no_credit() {
+    let limit = numbers(1000, 1000, Mode::Eventual);
+    let second = 1_000_000_000;
+    let mut ledger = Ledger::new(16);
+    // For a second and a half A may go on with half of the rate, and nobody is told: 750 units. B uses the other half, so
+    // that in the half second after that 250 of them are repaid.
+    busy_until(&mut ledger, &limit, 2 * second, 4 * second);
+    ledger.sweep(10, &terms(4 * second));
+    let owed = ledger.get(CELL).map_or(0, |account| account.owed(4 * second));
+    assert!((450..=550).contains(&owed), "{owed} owed");
+}
+
+#[test]
+fn what_was_held_back_is_not_charged_however_many_reports_tell_it() {
+    let limit = numbers(1000, 1000, Mode::Eventual);
+    let second = 1_000_000_000;
+    let mut ledger = Ledger::new(16);
+    busy_until(&mut ledger, &limit, 2 * second, 12 * second);
+    let now_ns = 12 * second;
+    let before = ledger.get(CELL).map_or(0, |account| account.owed(now_ns));
+    // Ten seconds of an equal part of five nodes: two batches that were on their way, and then all that is in the cell.
+    let back = |sent_ns: u64| Reporter {
+        sent_ns,
+        away_ns: 10 * second,
+        back_ns: now_ns,
+        forgiven_ns: 17 * second / 2,
+        ..reporter(A)
+    };
+    for (sent_ns, units) in [(2 * second, 25), (2 * second + 50_000_000, 25), (now_ns, 1950)] {
+        ledger.book(&used(units), &back(sent_ns), &limit, &terms(now_ns));
+    }
+    let after = ledger.get(CELL).map_or(0, |account| account.owed(now_ns));
+    assert_eq!(after, before, "its part was held back");
+    ledger.book(&used(100), &back(now_ns + 50_000_000), &limit, &terms(now_ns));
+    let later = ledger.get(CELL).map_or(0, |account| account.owed(now_ns));
+    assert_eq!(later, after + 100, "what comes later is new");
 }
 
 #[test]

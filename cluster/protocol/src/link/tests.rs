@@ -43,6 +43,20 @@ fn the_window_stops_draining_and_acknowledgements_open_it() {
 }
 
 #[test]
+fn what_was_taken_back_and_is_acknowledged_after_all_is_known_to_be_double() {
+    let mut outbox = Outbox::default();
+    for units in [3, 5] {
+        outbox.add(entry(1, units));
+        outbox.close(1);
+    }
+    assert_eq!(outbox.withdraw().len(), 2);
+    assert_eq!(outbox.acked(1).expect("sent"), []);
+    assert_eq!((outbox.withdrawn_units, outbox.doubled_units), (8, 3));
+    assert_eq!(outbox.resume(2).expect("sent"), []);
+    assert_eq!((outbox.doubled_units, outbox.unacked()), (8, 0));
+}
+
+#[test]
 fn a_batch_never_outgrows_its_bytes() {
     let mut outbox = Outbox::default();
     let mut key = 0;

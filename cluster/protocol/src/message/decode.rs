@@ -39,12 +39,18 @@ impl Message {
             kind::LEASE_ACK => Message::LeaseAck(list(&mut reader, CELL + 3, lease_ack)?),
             kind::HEARTBEAT => {
                 let members = reader.number()?;
+                let beat_ms = reader.number()?;
                 let [heard, barred] = flags(&mut reader, "heartbeat")?;
                 let heard = match heard {
                     true => Some(list(&mut reader, 8, |reader| reader.fixed().map(NodeId))?),
                     false => None,
                 };
-                Message::Heartbeat(Heartbeat { members, barred, heard })
+                Message::Heartbeat(Heartbeat {
+                    members,
+                    beat_ms,
+                    barred,
+                    heard,
+                })
             }
             kind::LIMITS => Message::Limits(list(&mut reader, 16, spec)?),
             kind::PEERS => Message::Peers(peers(&mut reader)?),

@@ -99,6 +99,7 @@ impl Message {
             Message::Heartbeat(heartbeat) => {
                 put_number(out, kind::HEARTBEAT);
                 put_number(out, heartbeat.members);
+                put_number(out, heartbeat.beat_ms);
                 out.push(u8::from(heartbeat.heard.is_some()) | u8::from(heartbeat.barred) << 1);
                 if let Some(heard) = &heartbeat.heard {
                     put_number(out, heard.len() as u64);

@@ -30,7 +30,7 @@ pub const MAX_ADDRESS: usize = 255;
 ///   |<-- Hello ------------------------|
 ///   |--- Limits ---------------------->|   all of them after hello, later those that change; both ways
 ///   |--- Peers ----------------------->|   nodes that came after hello, so that those who join together find each other
-///   |--- Heartbeat ------------------->|   every 500 ms, both ways: whom I hear
+///   |--- Heartbeat ------------------->|   every 500 ms or more, both ways: whom I hear
 ///   |                                  |
 ///   |=== Report k ====================>|   report stream: units used since the last report, for keys that B owns
 ///   |<-- ReportAck k ------------------|   applied up to k
@@ -186,9 +186,11 @@ pub struct LeaseAck {
 pub struct Heartbeat {
     /// Nodes alive that the sender knows of, itself included.
     pub members: u64,
+    /// When the next heartbeat on this link comes at the latest, in milliseconds.
+    pub beat_ms: u64,
     /// The receiver's name is used by two processes: it must own nothing for a while.
     pub barred: bool,
-    /// The nodes it is linked to and hears, if that changed since the last heartbeat on this link.
+    /// The nodes that it hears and that may own keys, if that changed since the last heartbeat on this link.
     pub heard: Option<Vec<NodeId>>,
 }
 

@@ -115,10 +115,17 @@ fn message() -> impl Strategy<Value = Message> {
             )
         }),
         (
-            any::<(u64, bool)>(),
+            any::<(u64, u64, bool)>(),
             prop::option::of(prop::collection::vec(any::<u64>().prop_map(NodeId), 0..20))
         )
-            .prop_map(|((members, barred), heard)| Message::Heartbeat(Heartbeat { members, barred, heard })),
+            .prop_map(|((members, beat_ms, barred), heard)| {
+                Message::Heartbeat(Heartbeat {
+                    members,
+                    beat_ms,
+                    barred,
+                    heard,
+                })
+            }),
         prop::collection::vec(spec(), 0..10).prop_map(Message::Limits),
         Just(Message::Goodbye),
         prop::collection::vec(("[a-z]{1,9}", "[a-z.:0-9]{0,20}"), 0..9).prop_map(Message::Peers),
@@ -305,6 +312,7 @@ fn the_document_shows_these_bytes() {
         }]),
         Message::Heartbeat(Heartbeat {
             members: 2,
+            beat_ms: 500,
             barred: false,
             heard: Some(vec![NodeId::of("a")]),
         }),

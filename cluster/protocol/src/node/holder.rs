@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use ratelimit_model::{Gcra, WHOLE_SHARE};
+use ratelimit_model::{Gcra, LEVEL_BITS, WHOLE_SHARE};
 
 use super::Node;
 use crate::config::OnPartition;
@@ -127,7 +127,15 @@ impl Node {
         };
         let outcome = store.give_lease(cell, &lease, now_ns);
         if outcome.given {
-            self.leases.put(cell, owner, owner_life, grant.seq, hard, until_ns);
+            // A hard lease keeps others from what it holds.
+            let unit_passes = if hard {
+                0
+            } else {
+                gcra.time_of(1 << LEVEL_BITS) / self.config.interval_ns
+            };
+            let unit_passes = u32::try_from(unit_passes).unwrap_or(u32::MAX);
+            self.leases
+                .put(cell, owner, owner_life, grant.seq, hard, until_ns, unit_passes);
         } else {
             self.leases.remove(cell);
         }
@@ -152,13 +160,21 @@ impl Node {
             let Some(held) = self.leases.get(cell).copied() else {
                 continue;
             };
-            let closed = self.config.on_partition == OnPartition::Closed;
-            if held.hard || closed || self.membership.hears(held.owner) || self.owner(cell) != Some(held.owner) {
+            // Under `share` the others hold back an equal part for a node that they do not hear: more would be given twice.
+            let equal = self.config.on_partition == OnPartition::Share;
+            if held.hard || equal || self.answers(held.owner) || self.owner(cell) != Some(held.owner) {
                 self.end_lease(cell, store);
             } else {
-                self.leases.postpone(cell, self.now_ns + self.config.ttl_ns);
+                self.leases.postpone(cell, self.now_ns + self.config.ttl_ns / 4);
             }
         }
+    }
+
+    /// Whether an owner would have renewed a lease if it had wanted to: it is heard, and acknowledges what it is sent.
+    fn answers(&self, owner: NodeId) -> bool {
+        let waits = self.peers.get(&owner).and_then(|peer| peer.outbox.waits_since());
+        let waits = waits.is_some_and(|since_ns| self.now_ns.saturating_sub(since_ns) >= 4 * self.config.interval_ns);
+        !waits && self.membership.unseen_ns(owner, self.now_ns) < self.membership.patience_ns(owner) / 2
     }
 
     /// Leases that nobody used for three passes go back, and all of them when the node leaves.
@@ -357,7 +373,7 @@ impl Node {
 }
 
 fn units_in(gcra: &Gcra, ns: u64) -> u64 {
-    u64::try_from(gcra.refilled(ns, WHOLE_SHARE) >> ratelimit_model::LEVEL_BITS).unwrap_or(u64::MAX)
+    u64::try_from(gcra.refilled(ns, WHOLE_SHARE) >> LEVEL_BITS).unwrap_or(u64::MAX)
 }
 
 /// A later acknowledgement of a cell says what an earlier one said, but for the units that come back.

@@ -8,7 +8,7 @@ use super::peer::Peer;
 use crate::event::Event;
 use crate::id::{Incarnation, LinkId, NodeId, Stream};
 use crate::link::{HOLD_BATCHES_NS, Link};
-use crate::membership::{DEAD_NS, Standing};
+use crate::membership::{DEAD_NS, Standing, dead_after};
 use crate::message::{Entry, FEATURES, Hello, LeaseAck, MAX_PEERS_TOLD, Message, OLDEST_VERSION, Refusal, VERSION};
 use crate::store::{Drained, Store};
 
@@ -84,6 +84,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&state.peer).filter(|peer| peer.link == Some(link)) else {
             return;
         };
+        self.membership.unlinked(state.peer, self.now_ns);
         let handover = core::mem::take(&mut peer.handover);
         peer.unlink(self.now_ns);
         // Debts that were not handed over are still this node's to remember.
@@ -367,12 +368,12 @@ impl Node {
             .links
             .iter()
             .filter(|(id, link)| {
-                let age = |since_ns: u64| self.now_ns.saturating_sub(since_ns) >= DEAD_NS;
+                let age = |since_ns: u64| self.now_ns.saturating_sub(since_ns);
                 // Reports left this node and are not acknowledged: their stream is not understood either.
                 let waits = self.peers.get(&link.peer).filter(|peer| peer.link == Some(**id));
                 let waits = waits.and_then(|peer| peer.outbox.waits_since());
-                let stuck = link.out[Stream::Report as usize].is_empty() && waits.is_some_and(age);
-                !link.refused && (age(link.understood_ns) || stuck)
+                let stuck = link.out[Stream::Report as usize].is_empty() && waits.is_some_and(|at| age(at) >= DEAD_NS);
+                !link.refused && (age(link.understood_ns) >= dead_after(link.beat_ns) || stuck)
             })
             .map(|(id, _)| *id)
             .collect();

@@ -38,6 +38,8 @@ use crate::store::Store;
 const CHECK_NS: u64 = 100_000_000;
 /// A leaving node waits this long for its last acknowledgements.
 const LEAVE_NS: u64 = 3_000_000_000;
+/// Nodes whose lives began within this time, by their wall clocks, started together.
+const TOGETHER_MS: u64 = 1000;
 /// A clock that does not move leaves work for later, but not for ever.
 const TICK_NS: u64 = 1_000_000;
 
@@ -99,6 +101,9 @@ pub struct Node {
     next_check_ns: u64,
     /// After a loss of an owner, until then: new accounts may have been in its books, and first listen.
     orphans_until_ns: u64,
+    /// After this node joined older owners, or one left, until then: a new account may be one that is about to be handed
+    /// over, and an empty book would give a burst away.
+    settled_ns: u64,
     own_booked_ns: u64,
     /// Going through the books for keys that others own now.
     handover: Option<Option<Cell>>,
@@ -157,6 +162,7 @@ impl Node {
             next_pass_ns: now_ns + phase_ns,
             next_check_ns: now_ns,
             orphans_until_ns: 0,
+            settled_ns: 0,
             own_booked_ns: now_ns,
             handover: None,
             handover_again_ns: None,
@@ -363,16 +369,16 @@ impl Node {
     }
 
     fn terms(&self) -> Terms {
-        let (visible, known) = self.membership.present(self.now_ns);
+        let (visible, known) = self.membership.present();
         let whole = ratelimit_model::WHOLE_SHARE;
         // Those that are not heard spend their part on their own, so it is not given away twice. They are missed from when
         // they are suspect: waiting for the hold-down would give it away twice for so long.
-        let pool = match self.config.on_partition {
-            OnPartition::Share | OnPartition::Closed => {
-                (u128::from(whole) * u128::from(visible) / u128::from(known.max(visible))) as u64
-            }
-            OnPartition::Open => whole,
+        let seen = match self.config.on_partition {
+            OnPartition::Share | OnPartition::Closed => visible,
+            OnPartition::Open => known,
         };
+        let all = known + self.membership.duplicates(self.now_ns);
+        let pool = (u128::from(whole) * u128::from(seen) / u128::from(all)) as u64;
         let silent_until_ns = if self.config.first_start {
             0
         } else {
@@ -407,8 +413,21 @@ impl Node {
                 .is_none_or(|member| member.standing != Standing::Left);
             *old != self.me && !candidates.contains(old) && left
         });
+        // Nodes that started together have no books to hand to each other.
+        let started_ms = |life: Incarnation| life.0 >> 16;
+        let older = |id: &NodeId| {
+            let life = self.peers.get(id).and_then(|peer| peer.life);
+            life.is_some_and(|life| started_ms(life) + TOGETHER_MS < started_ms(self.incarnation))
+        };
+        let before = self.soft.candidates();
+        let joined_them = candidates.iter().any(|id| !before.contains(id) && older(id));
+        let lost = before.iter().any(|id| !candidates.contains(id));
+        let settled_ns = self.now_ns + 2 * self.config.interval_ns;
+        if joined_them || lost {
+            self.settled_ns = settled_ns;
+        }
         if gone {
-            self.orphans_until_ns = self.now_ns + 2 * self.config.interval_ns;
+            self.orphans_until_ns = settled_ns;
         }
         let owners = candidates.len() as u64;
         self.soft = Ownership::new(candidates);

@@ -10,6 +10,7 @@ use crate::config::OnPartition;
 use crate::id::{Cell, NodeId};
 use crate::ledger::{Offer, Reporter};
 use crate::limits::Mode;
+use crate::membership::SUSPECT_NS;
 use crate::message::{Entry, Grant, LeaseAck};
 use crate::ownership::partition;
 use crate::store::Store;
@@ -39,7 +40,7 @@ impl Node {
     pub(super) fn reporter(&self, id: NodeId, sent_ns: u64, gap_ns: u64) -> Reporter {
         let (away_ns, back_ns) = self.peers.get(&id).map_or((0, 0), |peer| peer.away);
         let just_back = self.now_ns.saturating_sub(back_ns) < BACK_NS;
-        // Under `share` and `closed` its part was held back for it while it was away, so it is not charged for spending it.
+        // Under `share` and `closed` its part was held back for it once it was suspect, so it is not charged for spending it.
         let forgiven = just_back && self.config.on_partition != OnPartition::Open;
         let orphaned = self.now_ns < self.orphans_until_ns;
         Reporter {
@@ -47,8 +48,17 @@ impl Node {
             gap_ns,
             sent_ns,
             away_ns: if just_back { away_ns } else { 0 },
-            forgiven_ns: if forgiven { away_ns } else { 0 },
-            quiet_until_ns: if orphaned { self.orphans_until_ns } else { 0 },
+            back_ns,
+            forgiven_ns: if forgiven {
+                away_ns.saturating_sub(SUSPECT_NS)
+            } else {
+                0
+            },
+            quiet_until_ns: if self.now_ns < self.settled_ns {
+                self.settled_ns
+            } else {
+                0
+            },
             orphaned,
         }
     }
@@ -133,7 +143,7 @@ impl Node {
                 share: offer.share,
                 capacity: offer.capacity,
                 tokens: offer.tokens,
-                ttl_ms: self.config.ttl_ns / 1_000_000,
+                ttl_ms: offer.ttl_ns / 1_000_000,
             };
             if offer.node == self.me {
                 if let Some(ack) = self.take_own_grant(&grant, store) {

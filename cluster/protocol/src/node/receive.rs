@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::id::{LinkId, NodeId, Stream};
 use crate::limits::{Adopted, LimitSpec};
 use crate::link::{Arrival, MAX_EARLY, WINDOW};
-use crate::membership::SUSPECT_NS;
+use crate::membership::{HEARTBEAT_NS, MOST_HEARTBEAT_NS, SUSPECT_NS};
 use crate::message::{Handover, Message, Refusal, Report};
 use crate::store::Store;
 
@@ -128,8 +128,13 @@ impl Node {
                 if heartbeat.barred {
                     self.lose_ownership();
                 }
+                let beat_ns = heartbeat.beat_ms.saturating_mul(1_000_000);
+                let beat_ns = beat_ns.clamp(HEARTBEAT_NS, MOST_HEARTBEAT_NS);
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.beat_ns = beat_ns;
+                }
                 self.membership
-                    .heard(id, heartbeat.members, heartbeat.heard.as_deref(), self.now_ns);
+                    .heard(id, heartbeat.members, beat_ns, heartbeat.heard.as_deref(), self.now_ns);
             }
             Message::Limits(specs) => specs.iter().for_each(|spec| self.receive_limit(spec)),
             Message::Peers(peers) => self.hear_of(&peers),
@@ -143,6 +148,8 @@ impl Node {
                 self.rules_due_ns = 0;
                 self.refresh_view();
                 self.withdraw_from_lost(store);
+                // It is the last word of a link. One that did not mean it, since its bytes are garbage, is dialled again.
+                self.refuse(link, Refusal::Leaving);
             }
             Message::Handover(handover) => self.receive_handover(id, &handover),
             Message::Rearm(rearm) => {

@@ -58,6 +58,8 @@ fn is_ready(peer: &Peer, links: &BTreeMap<LinkId, Link>) -> bool {
 
 impl DrainSink for Sink<'_> {
     fn accepts(&mut self, cell: Cell) -> bool {
+        // Also where nothing can be sent: a cell whose link is held up is not idle.
+        self.leases.used(cell);
         let Some(owner) = self.owner(cell) else {
             return false;
         };
@@ -75,7 +77,6 @@ impl DrainSink for Sink<'_> {
             debug_assert!(false, "a cell was taken that was not accepted");
             return;
         };
-        self.leases.used(cell);
         let entry = Entry {
             cell,
             used: drained.used,

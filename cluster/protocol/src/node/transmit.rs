@@ -9,10 +9,9 @@ use super::peer::Peer;
 use super::{Node, Transmit};
 use crate::id::{Cell, Key, LimitId, LinkId, Stream};
 use crate::link::Link;
+use crate::membership::heartbeat_of;
 use crate::message::{Grant, Handover, Heartbeat, LeaseAck, LeaseOffer, Message, Rearm, ReportAck};
 
-/// Time between heartbeats.
-const HEARTBEAT_NS: u64 = 500_000_000;
 /// Leases, acknowledgements and the like in one message: at most 80 bytes each, so that it fits a frame.
 const MAX_ITEMS: usize = 600;
 /// Nodes in one message, at most 322 bytes each.
@@ -53,6 +52,7 @@ impl Node {
     }
 
     fn fill_control(&mut self, id: LinkId) {
+        let beat_ns = heartbeat_of(self.links.len());
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -72,7 +72,7 @@ impl Node {
             }
         }
         if self.now_ns >= link.heartbeat_due_ns {
-            link.heartbeat_due_ns = self.now_ns + HEARTBEAT_NS;
+            link.heartbeat_due_ns = self.now_ns + beat_ns;
             let version = self.membership.version();
             let heard = (link.heard_told != Some(version)).then(|| self.membership.hearing());
             if self.sees.0 != self.now_ns {
@@ -81,7 +81,16 @@ impl Node {
             let members = self.sees.1;
             let barred = self.membership.is_barred(link.peer, self.now_ns);
             link.heard_told = Some(version);
-            put(link, &Message::Heartbeat(Heartbeat { members, heard, barred }));
+            let beat_ms = beat_ns / 1_000_000;
+            put(
+                link,
+                &Message::Heartbeat(Heartbeat {
+                    members,
+                    beat_ms,
+                    barred,
+                    heard,
+                }),
+            );
         }
         if !peer.news.is_empty() {
             let some = first(&mut peer.news, MAX_NEWS);

@@ -84,6 +84,21 @@ fn a_slow_peer_costs_no_memory_and_nothing_is_lost() {
 const WINDOW_OF_ONE: usize = crate::link::WINDOW;
 
 #[test]
+fn a_lease_whose_reports_are_held_up_is_not_idle() {
+    let mut net = Net::new(2, spec(limit(1000, 1000), EVENTUAL), |_| {});
+    let owner = net.owner();
+    net.run(2 * SECOND, flood(MS));
+    net.cut_way(1 - owner, owner);
+    // The window is full after four batches, and nothing is drained any more.
+    net.run(500 * MS, flood(MS));
+    assert_eq!(
+        net.places[1 - owner].node.stats().leases,
+        1,
+        "a share is closer to the truth than what is left without it"
+    );
+}
+
+#[test]
 fn a_dead_owner_is_replaced_after_the_hold_down_and_its_units_go_to_the_next() {
     let mut net = Net::new(3, spec(limit(1000, 100), EVENTUAL), |_| {});
     net.run(SECOND, flood(2 * MS));
