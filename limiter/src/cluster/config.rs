@@ -325,6 +325,7 @@ mod tests {
             let node = config
                 .resolve(&limits(&["1/s"]), None)
                 .expect("an interval in range")
+                .driver
                 .node;
             assert_eq!(node.ttl_ns, ttl_ms * 1_000_000);
         }
@@ -338,6 +339,7 @@ mod tests {
         let specs = config
             .resolve(&limits(&["1/s", "9/day"]), None)
             .expect("fine")
+            .driver
             .node
             .limits;
         assert_eq!(specs.iter().map(|spec| spec.mode).collect::<Vec<_>>(), config.modes);
