@@ -125,6 +125,42 @@ export class Limiter {
   static unshare(name: string): boolean;
 }
 
+/** Proxies that are trusted: their networks or addresses (`loopback`, `private` and `unix` stand for what they say), or how many a request passes. */
+export type Trusted = number | string | readonly string[];
+
+export interface TrustedProxiesOptions {
+  /** The one field that the proxies extend or replace; `forwarded` is read by RFC 7239. Default: `x-forwarded-for`. */
+  header?: string | undefined;
+  /** How many bits of an IPv6 address count: 32 to 128. Default: 64. */
+  ipv6Prefix?: number | undefined;
+}
+
+/** Which proxies are believed, and in which header field they say whom they speak for. */
+export class TrustedProxies {
+  constructor(trustedProxies: Trusted, options?: TrustedProxiesOptions);
+  /** The name of the field that is read, in lower case. */
+  readonly header: string;
+  /** As the function `clientIp`. */
+  clientIp(
+    peer: string | null | undefined,
+    headers: Readonly<Record<string, string | readonly string[] | undefined>>,
+  ): string | null;
+}
+
+/**
+ * The key of the client that a request comes from, behind proxies: an IPv4 address, or an IPv6 network like
+ * `2001:db8:1:2::/64`. `peer` is `req.socket.remoteAddress`, `headers` are `req.headers`.
+ *
+ * Entries are believed from the right for as long as a trusted proxy wrote them; what is no address is never believed, and the
+ * answer is then the peer's own. Null if that is not known either. For many requests, make `TrustedProxies` once.
+ */
+export function clientIp(
+  peer: string | null | undefined,
+  headers: Readonly<Record<string, string | readonly string[] | undefined>>,
+  trustedProxies: Trusted | TrustedProxies,
+  options?: TrustedProxiesOptions,
+): string | null;
+
 /** What is thrown for misuse. Its sentence says what to do. */
 export class RateLimitError extends Error {
   private constructor();

@@ -1,6 +1,7 @@
 'use strict';
 
 const { native, short, decision, errorCodes, misuse, refuseOthers } = require('./lib/core.js');
+const { TrustedProxies, clientIp } = require('./lib/client-ip.js');
 const { AbortError, RateLimitError } = require('./lib/error.js');
 const { Waiters } = require('./lib/waiters.js');
 
@@ -246,4 +247,4 @@ if (typeof Symbol.dispose === 'symbol') {
   });
 }
 
-module.exports = { Limiter, RateLimitError, errorCodes, version: native.version() };
+module.exports = { Limiter, TrustedProxies, clientIp, RateLimitError, errorCodes, version: native.version() };

@@ -10,6 +10,7 @@
 #![allow(unreachable_pub)]
 
 mod boundary;
+mod client_ip;
 mod config;
 mod decide;
 mod decision;

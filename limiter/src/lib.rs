@@ -38,12 +38,13 @@
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
-//! [`address`], a client's network address as its key.
+//! [`address`], a client's network address as its key; [`client_ip`], that address behind proxies.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 mod builder;
+pub mod client_ip;
 mod error;
 pub mod headers;
 mod keeper;

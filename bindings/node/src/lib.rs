@@ -5,6 +5,7 @@
 //! `index.js` makes one class of both.
 
 mod boundary;
+mod client_ip;
 mod headers;
 #[cfg(feature = "test-hooks")]
 mod hooks;

@@ -5,6 +5,7 @@
 //!
 //! Every entry goes through [`guard::guard`], so that a panic becomes a `RuntimeError` and never reaches a worker's main loop.
 
+mod client_ip;
 mod clock;
 mod convert;
 mod decision;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::client_ip::TrustedProxies;
     #[pymodule_export]
     use crate::clock::ManualClock;
     #[pymodule_export]

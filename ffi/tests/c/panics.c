@@ -113,6 +113,7 @@ static bool went_well(const char *name) {
     CALL(ratelimit_peek_at, limiter, key, len, 1, 0, &decision)
     CALL(ratelimit_check_many, limiter, &key, &len, NULL, 1, &decision)
     CALL(ratelimit_allowed_many, limiter, &key, &len, 1, &flag)
+    CALL(ratelimit_client_ip, "10.0.0.0/8", NULL, 0, "10.0.0.1", key, len, buffer, sizeof buffer, &needed)
     CALL(ratelimit_acquire, limiter, key, len, 1, 0, &flag) {
         fprintf(stderr, "panics.c does not know %s: add it\n", name);
         abort();

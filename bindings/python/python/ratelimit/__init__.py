@@ -39,7 +39,8 @@ from ratelimit._errors import (
     UnsupportedError,
 )
 from ratelimit._limiter import Limiter
-from ratelimit._native import ClientKey, Decision, Headers, Limit, ManualClock, __version__, unshare
+from ratelimit._client_ip import client_ip
+from ratelimit._native import ClientKey, Decision, Headers, Limit, ManualClock, TrustedProxies, __version__, unshare
 from ratelimit.decorators import RateLimitDecorator, sleep_and_retry
 from ratelimit.exception import RateLimitException
 
@@ -79,8 +80,10 @@ __all__ = [
     "ShareUnavailableError",
     "SnapshotBusyError",
     "SnapshotWriteError",
+    "TrustedProxies",
     "UnsupportedError",
     "__version__",
+    "client_ip",
     "limits",
     "rate_limited",
     "sleep_and_retry",
