@@ -80,6 +80,7 @@ impl ClusteredTable {
             axis: Axis::Own,
             cost,
             clock: &self.clock,
+            under: None,
         }
     }
 

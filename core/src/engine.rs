@@ -291,9 +291,20 @@ impl Engine {
     #[inline(always)]
     fn counted(&self, allowed: bool) {
         self.counters.count(allowed);
+        self.used();
+    }
+
+    /// What follows every decision.
+    #[inline]
+    pub(crate) fn used(&self) {
         if self.first_use.is_due() {
             self.first_use.take();
         }
+    }
+
+    /// Counts a change that is no admission, once it is made.
+    pub(crate) fn changed(&self) {
+        drop(Changed(&self.changes));
     }
 
     /// Decides a request of `cost`, at a given time or else now, and charges it if it is allowed.
@@ -409,19 +420,21 @@ impl Engine {
         })
     }
 
-    fn asked(&self, cost: u64, now: Option<Duration>) -> Asked<'_> {
+    pub(crate) fn asked(&self, cost: u64, now: Option<Duration>) -> Asked<'_> {
         match now {
             None => Asked {
                 now: self.clock.now(),
                 axis: Axis::Own,
                 cost,
                 clock: &self.clock,
+                under: None,
             },
             Some(given) => Asked {
                 now: time::wrap(given),
                 axis: Axis::Given,
                 cost,
                 clock: &self.clock,
+                under: None,
             },
         }
     }
@@ -435,6 +448,7 @@ impl Engine {
             axis,
             cost,
             clock: &self.clock,
+            under: None,
         };
         let decision = self.decide_by_all(client, asked);
         if decision.allowed && asked.axis == Axis::Given && self.table.has_records() {
@@ -457,14 +471,14 @@ impl Engine {
         if !asked_first.allowed {
             return asked_first;
         }
-        let mut rulings = [None; MAX_LIMITS];
+        let mut rulings: [Option<Ruling>; MAX_LIMITS] = [None; MAX_LIMITS];
         for (limit, charged) in rulings.iter_mut().enumerate().take(limits) {
             let ruling = self.table.decide(client, limit, asked);
             if !ruling.allowed {
                 // Another thread was faster at this limit. What was charged goes back; whoever saw it charged meanwhile
                 // may have been denied one request too many, never allowed one.
-                for earlier in 0..limit {
-                    self.table.refund(client, earlier, asked);
+                for (earlier, charged) in rulings.iter().flatten().enumerate() {
+                    self.table.take_back(client, earlier, asked, charged.tat);
                 }
                 return ruling.decision();
             }
@@ -658,6 +672,19 @@ impl Engine {
     #[doc(hidden)]
     pub fn write_protect(&self) -> std::io::Result<()> {
         self.table.write_protect()
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// The same request under a limit of the caller's.
+    pub(crate) fn under<'b>(&self, gcra: &'b Gcra) -> Asked<'b>
+    where
+        'a: 'b,
+    {
+        Asked {
+            under: Some(gcra),
+            ..*self
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod error;
 pub mod face;
 mod hash;
 #[cfg(not(ratelimit_loom))]
+mod joint;
+#[cfg(not(ratelimit_loom))]
 mod keeping;
 pub mod process;
 mod raw;
@@ -42,6 +44,8 @@ pub use engine::{Config, Engine, Stats};
 #[cfg(not(ratelimit_loom))]
 pub use error::EngineError;
 pub use hash::{Fingerprint, HashKey};
+#[cfg(not(ratelimit_loom))]
+pub use joint::Part;
 #[cfg(not(ratelimit_loom))]
 pub use raw::{Audit, Events, MAX_LIMITS, Overflow, Survey};
 #[cfg(all(target_os = "linux", not(ratelimit_loom)))]
