@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Counts a change that is no admission, once it is made.
-    pub(crate) fn changed(&self) {
+    pub fn changed(&self) {
         drop(Changed(&self.changes));
     }
 

@@ -13,7 +13,6 @@ use crate::raw::{Asked, Ruling};
 /// Parts that are charged without an allocation.
 const ON_STACK: usize = 16;
 
-
 /// A key, and the limit that it is under. The caller sees to it that a key is under one limit at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
@@ -35,20 +34,25 @@ impl Engine {
     /// parts.
     #[must_use]
     pub fn check_parts(&self, parts: &[Part<'_>], cost: u64, now: Option<Duration>) -> Option<(usize, Decision)> {
+        let told = self.check_parts_aside(parts, cost, now)?;
+        self.counters.count(told.1.allowed);
+        self.used();
+        Some(told)
+    }
+
+    /// As [`check_parts`](Engine::check_parts), for what is no request of its own: it is not among those that were counted as allowed
+    /// or denied, and the caller says that something [changed](Engine::changed).
+    #[must_use]
+    pub fn check_parts_aside(&self, parts: &[Part<'_>], cost: u64, now: Option<Duration>) -> Option<(usize, Decision)> {
         let asked = self.asked(cost, now);
         let (first, decision) = self.ask_parts(parts, &asked, |key, asked| match parts.len() {
             1 => self.table.decide(key, 0, asked),
             _ => self.table.ask(key, 0, asked),
         })?;
         if parts.len() == 1 || !decision.allowed || cost == 0 {
-            self.counters.count(decision.allowed);
-            self.used();
             return Some((first, decision));
         }
-        let told = self.charge_parts(parts, first, &asked);
-        self.counters.count(told.1.allowed);
-        self.used();
-        Some(told)
+        Some(self.charge_parts(parts, first, &asked))
     }
 
     fn charge_parts(&self, parts: &[Part<'_>], first: usize, asked: &Asked<'_>) -> (usize, Decision) {
@@ -84,7 +88,9 @@ impl Engine {
     /// What [`check_parts`](Engine::check_parts) would say. Writes nothing.
     #[must_use]
     pub fn peek_parts(&self, parts: &[Part<'_>], cost: u64, now: Option<Duration>) -> Option<(usize, Decision)> {
-        self.ask_parts(parts, &self.asked(cost, now), |key, asked| self.table.peek(key, 0, asked))
+        self.ask_parts(parts, &self.asked(cost, now), |key, asked| {
+            self.table.peek(key, 0, asked)
+        })
     }
 
     fn ask_parts(
@@ -133,7 +139,11 @@ mod tests {
 
     fn engine(clock: Clock) -> Engine {
         Engine::new(Config {
-            limits: vec![Limit::new(1, Duration::from_secs(30 * 86_400)).expect("a limit").burst(6)],
+            limits: vec![
+                Limit::new(1, Duration::from_secs(30 * 86_400))
+                    .expect("a limit")
+                    .burst(6),
+            ],
             max_keys: None,
             hash_key: HashKey::new([7; 16]),
             clock,
@@ -158,7 +168,11 @@ mod tests {
         let charged = engine.table.decide(key, 0, &early);
         assert!(charged.allowed);
         hand.advance(Duration::from_secs(3));
-        assert!(engine.check_parts(&part, 1, None).is_some_and(|(_, decision)| decision.allowed));
+        assert!(
+            engine
+                .check_parts(&part, 1, None)
+                .is_some_and(|(_, decision)| decision.allowed)
+        );
         engine.table.take_back(key, 0, &early, charged.tat);
         let (_, left) = engine.peek_parts(&part, 1, None).expect("a part");
         assert_eq!((left.remaining, left.reset_after), (9, Duration::from_secs(1)));
@@ -190,7 +204,11 @@ mod tests {
         let asked = engine.asked(5, Some(early));
         let charged = engine.table.decide(key, 0, &asked.under(&gcra));
         let late = early + Duration::from_secs(3);
-        assert!(engine.check_parts(&part, 1, Some(late)).is_some_and(|(_, decision)| decision.allowed));
+        assert!(
+            engine
+                .check_parts(&part, 1, Some(late))
+                .is_some_and(|(_, decision)| decision.allowed)
+        );
         engine.table.take_back(key, 0, &asked.under(&gcra), charged.tat);
         let (_, left) = engine.peek_parts(&part, 1, Some(late)).expect("a part");
         assert_eq!(left.remaining, 7);
@@ -202,17 +220,37 @@ mod tests {
         let engine = engine(Clock::manual().0);
         let (wide, narrow) = (gcra("10/minute"), gcra("2/minute"));
         let parts = [
-            Part { key: Fingerprint::new(1), gcra: &wide },
-            Part { key: Fingerprint::new(2), gcra: &narrow },
+            Part {
+                key: Fingerprint::new(1),
+                gcra: &wide,
+            },
+            Part {
+                key: Fingerprint::new(2),
+                gcra: &narrow,
+            },
         ];
         let told: Vec<_> = (0..4).filter_map(|_| engine.check_parts(&parts, 1, None)).collect();
-        assert_eq!(told.iter().map(|(part, told)| (*part, told.allowed)).collect::<Vec<_>>(), [(1, true), (1, true), (1, false), (1, false)]);
+        assert_eq!(
+            told.iter()
+                .map(|(part, told)| (*part, told.allowed))
+                .collect::<Vec<_>>(),
+            [(1, true), (1, true), (1, false), (1, false)]
+        );
         let (_, left) = engine.peek_parts(&parts[..1], 1, None).expect("a part");
         assert_eq!(left.remaining, 8);
         engine.refund_parts(&parts, 1, None);
-        assert!(engine.check_parts(&parts, 1, None).is_some_and(|(_, told)| told.allowed));
+        assert!(
+            engine
+                .check_parts(&parts, 1, None)
+                .is_some_and(|(_, told)| told.allowed)
+        );
         engine.reset_parts(&parts, None);
-        assert_eq!(engine.peek_parts(&parts, 1, None).map(|(part, told)| (part, told.remaining)), Some((1, 2)));
+        assert_eq!(
+            engine
+                .peek_parts(&parts, 1, None)
+                .map(|(part, told)| (part, told.remaining)),
+            Some((1, 2))
+        );
         assert!(engine.check_parts(&[], 1, None).is_none());
     }
 
@@ -224,23 +262,45 @@ mod tests {
         let admitted: Vec<u64> = std::thread::scope(|scope| {
             let work = |thread: u64| {
                 let parts = [
-                    Part { key: Fingerprint::new(1_000 + thread), gcra: &own },
-                    Part { key: Fingerprint::new(1), gcra: &all },
+                    Part {
+                        key: Fingerprint::new(1_000 + thread),
+                        gcra: &own,
+                    },
+                    Part {
+                        key: Fingerprint::new(1),
+                        gcra: &all,
+                    },
                 ];
-                (0..600).filter_map(|_| engine.check_parts(&parts, 1, None)).filter(|(_, told)| told.allowed).count() as u64
+                (0..600)
+                    .filter_map(|_| engine.check_parts(&parts, 1, None))
+                    .filter(|(_, told)| told.allowed)
+                    .count() as u64
             };
             let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || work(thread))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("a thread"))
+                .collect()
         });
         let total: u64 = admitted.iter().sum();
-        assert!(total <= 1_000 && admitted.iter().all(|&each| each <= 400), "{admitted:?}");
+        assert!(
+            total <= 1_000 && admitted.iter().all(|&each| each <= 400),
+            "{admitted:?}"
+        );
         let spent = |key, gcra: &Gcra| {
-            let part = [Part { key: Fingerprint::new(key), gcra }];
+            let part = [Part {
+                key: Fingerprint::new(key),
+                gcra,
+            }];
             gcra.burst() - engine.peek_parts(&part, 1, None).map_or(0, |(_, told)| told.remaining)
         };
         assert_eq!(spent(1, &all), total);
         for (thread, each) in admitted.iter().enumerate() {
-            assert_eq!(spent(1_000 + thread as u64, &own), *each, "what was denied is still charged");
+            assert_eq!(
+                spent(1_000 + thread as u64, &own),
+                *each,
+                "what was denied is still charged"
+            );
         }
     }
 }

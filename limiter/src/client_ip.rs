@@ -174,9 +174,7 @@ impl TrustedProxies {
                 self.behind(values.iter().map(AsRef::as_ref))
             }
         };
-        found
-            .or(peer)
-            .map(|address| address::key_of(address, self.ipv6_prefix))
+        found.or(peer).map(|address| address::key_of(address, self.ipv6_prefix))
     }
 
     fn trusts(&self, address: Option<IpAddr>) -> bool {
@@ -225,7 +223,9 @@ fn list(value: &[u8]) -> Vec<Option<Cow<'_, str>>> {
     let entries = trimmed.filter(|entry| !entry.is_empty());
     let from_right: Vec<_> = entries.rev().take(MAX_HOPS + 1).collect();
     let texts = from_right.into_iter().rev();
-    texts.map(|entry| std::str::from_utf8(entry).ok().map(Cow::Borrowed)).collect()
+    texts
+        .map(|entry| std::str::from_utf8(entry).ok().map(Cow::Borrowed))
+        .collect()
 }
 
 /// What each element of a field `forwarded` says about `for`, from left to right. `None` for an element that says nothing; `None`
@@ -327,7 +327,15 @@ mod tests {
 
     #[test]
     fn wrong_texts_say_what_to_do() {
-        for text in ["10.0.0.0/33", "proxy.example", "10.0.0.0/8, x", "1.2.3", "::/129", "33", "99999999999999999999999"] {
+        for text in [
+            "10.0.0.0/33",
+            "proxy.example",
+            "10.0.0.0/8, x",
+            "1.2.3",
+            "::/129",
+            "33",
+            "99999999999999999999999",
+        ] {
             let error = text.parse::<TrustedProxies>().expect_err(text);
             assert_eq!(error.name(), "argument", "{text}");
         }
@@ -346,6 +354,9 @@ mod tests {
         let quotes = "for=\"".repeat(10_000);
         let forwarded = proxies.header("Forwarded").expect("a field");
         assert_eq!(forwarded.client_ip("10.0.0.7", [&quotes]).as_deref(), Some("10.0.0.7"));
-        assert_eq!(forwarded.client_ip("10.0.0.7", [b"for=\xff".as_slice()]).as_deref(), Some("10.0.0.7"));
+        assert_eq!(
+            forwarded.client_ip("10.0.0.7", [b"for=\xff".as_slice()]).as_deref(),
+            Some("10.0.0.7")
+        );
     }
 }

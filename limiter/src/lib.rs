@@ -52,6 +52,7 @@ mod key;
 mod limiter;
 pub mod options;
 mod prometheus;
+pub mod rules;
 pub mod snapshot;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -66,6 +67,7 @@ pub use ratelimit_core::Look;
 pub use ratelimit_core::snapshot::{Outcome, Restore, Restored, SnapshotStats};
 pub use ratelimit_core::{Audit, Clock, ManualClock, Overflow, Stats, Survey};
 pub use ratelimit_model::{Decision, Limit, LimitError};
+pub use rules::{RuleDecision, RuleSet, RuleStats, Rules};
 pub use wait::Wait;
 
 /// The README's examples run as tests.

@@ -165,7 +165,11 @@ fn run_client_ips(file: &Value) -> usize {
             proxies = proxies.ipv6_prefix(bits as u8).unwrap();
         }
         let values = list(one, "values").iter().map(|value| value.as_str().unwrap());
-        assert_eq!(proxies.client_ip(text(one, "peer"), values).as_deref(), one["expected"].as_str(), "{one}");
+        assert_eq!(
+            proxies.client_ip(text(one, "peer"), values).as_deref(),
+            one["expected"].as_str(),
+            "{one}"
+        );
     }
     list(file, "client_ips").len()
 }

@@ -43,7 +43,9 @@ impl Proxies {
         guard(env.raw(), || {
             let values = elements(values.env, values.value)
                 .ok_or_else(|| Error::Argument("the values of a header field are an array of texts".to_owned()))?;
-            let values = values.into_iter().map(|value| Js { env: env.raw(), value }.text("a header field"));
+            let values = values
+                .into_iter()
+                .map(|value| Js { env: env.raw(), value }.text("a header field"));
             let values = values.collect::<Result<Vec<_>, _>>()?;
             Ok(self.proxies.client_ip(&peer.text("the peer's address")?, &values))
         })
