@@ -3,6 +3,7 @@
 const { native, short, decision, errorCodes, misuse, refuseOthers } = require('./lib/core.js');
 const { TrustedProxies, clientIp } = require('./lib/client-ip.js');
 const { AbortError, RateLimitError } = require('./lib/error.js');
+const { Rules } = require('./lib/rules.js');
 const { Waiters } = require('./lib/waiters.js');
 
 const { isAllowed, check, checkAt, allowedMany, checkMany, attempt } = short;
@@ -247,4 +248,4 @@ if (typeof Symbol.dispose === 'symbol') {
   });
 }
 
-module.exports = { Limiter, TrustedProxies, clientIp, RateLimitError, errorCodes, version: native.version() };
+module.exports = { Limiter, Rules, TrustedProxies, clientIp, RateLimitError, errorCodes, version: native.version() };

@@ -19,6 +19,7 @@ mod hooks;
 mod limiter;
 mod registry;
 mod result;
+mod rules;
 mod statistics;
 mod threads;
 
@@ -26,4 +27,5 @@ mod threads;
 fn forget_shared_calls() {
     config::CONFIGS.forget_shared_calls();
     limiter::LIMITERS.forget_shared_calls();
+    rules::RULES.forget_shared_calls();
 }

@@ -13,6 +13,7 @@ mod hot;
 mod key;
 mod limiter;
 mod limiters;
+mod rules;
 mod values;
 
 use napi::bindgen_prelude::Env;

@@ -16,6 +16,7 @@ mod headers;
 mod key;
 mod limit;
 mod limiter;
+mod rules;
 
 use pyo3::prelude::*;
 
@@ -37,6 +38,8 @@ mod _native {
     use crate::limit::Limit;
     #[pymodule_export]
     use crate::limiter::{Limiter, unshare};
+    #[pymodule_export]
+    use crate::rules::{RuleDecision, Rules};
 
     #[cfg(feature = "test-hooks")]
     #[pymodule_export]

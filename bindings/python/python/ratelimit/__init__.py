@@ -40,7 +40,18 @@ from ratelimit._errors import (
 )
 from ratelimit._limiter import Limiter
 from ratelimit._client_ip import client_ip
-from ratelimit._native import ClientKey, Decision, Headers, Limit, ManualClock, TrustedProxies, __version__, unshare
+from ratelimit._native import (
+    ClientKey,
+    Decision,
+    Headers,
+    Limit,
+    ManualClock,
+    RuleDecision,
+    Rules,
+    TrustedProxies,
+    __version__,
+    unshare,
+)
 from ratelimit.decorators import RateLimitDecorator, sleep_and_retry
 from ratelimit.exception import RateLimitException
 
@@ -74,6 +85,8 @@ __all__ = [
     "RateLimitExceeded",
     "RateLimitException",
     "RestoreRequiredError",
+    "RuleDecision",
+    "Rules",
     "ShareFullError",
     "ShareMismatchError",
     "ShareNameError",
