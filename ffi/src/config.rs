@@ -3,8 +3,8 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ratelimit::{Limiter, RuleSet, Rules};
 use ratelimit::options::{Dialect, OptionValue, Options};
+use ratelimit::{Limiter, RuleSet, Rules};
 
 use crate::boundary::{self, Failure, Out};
 use crate::registry::Registry;

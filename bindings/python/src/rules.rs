@@ -74,7 +74,9 @@ impl Rules {
                     continue;
                 }
                 let name = name.cast::<PyString>()?.to_string_lossy().into_owned();
-                given.set(&name, convert::option(&value)?).map_err(|error| raise(py, error))?;
+                given
+                    .set(&name, convert::option(&value)?)
+                    .map_err(|error| raise(py, error))?;
             }
             let rules = RuleSet::from_toml(text).and_then(|rules| given.build_rules(rules));
             Ok(Rules {
@@ -155,7 +157,9 @@ impl Rules {
                 Some(several) => several.extract::<Vec<String>>()?,
             };
             let limits = texts.iter().map(|text| text.parse::<Limit>());
-            let limits = limits.collect::<Result<Vec<_>, _>>().map_err(|error| raise(py, error))?;
+            let limits = limits
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| raise(py, error))?;
             let set = self.open(py)?.set_override(rule, value, &limits);
             set.map_err(|error| raise(py, error))
         })

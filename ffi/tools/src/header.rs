@@ -38,7 +38,16 @@ fn generate() -> Result<String, String> {
     let mut text = Vec::new();
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader needs them.
-    for file in ["result", "config", "decision", "statistics", "limiter", "decide"] {
+    for file in [
+        "result",
+        "config",
+        "decision",
+        "statistics",
+        "limiter",
+        "decide",
+        "rules",
+        "client_ip",
+    ] {
         builder = builder.with_src(root().join("ffi/src").join(file).with_extension("rs"));
     }
     builder

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use ratelimit::headers::Headers;
-use ratelimit::{Error, Limit, Limiter};
+use ratelimit::options::{Dialect, OptionValue, Options};
+use ratelimit::{Error, Limit, Limiter, RuleSet, Rules};
 
 use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
 use super::throttle::Throttle;
@@ -14,6 +15,8 @@ use crate::failure::Failure;
 
 /// Where the snapshots of `CL.THROTTLE` lie, within the state directory.
 const THROTTLE_DIRECTORY: &str = "throttle";
+/// The snapshot of rules, by a name that no limit can have.
+const RULES_SNAPSHOT: &str = "@rules.snapshot";
 
 /// A limiter with a name.
 #[derive(Debug)]
@@ -116,6 +119,8 @@ pub(crate) struct Node {
     /// The configuration in force. Held by whoever puts another one in force.
     config: Mutex<Config>,
     pub(crate) throttle: Throttle,
+    /// Made once there are any.
+    rules: OnceLock<Rules>,
     pub(crate) figures: Figures,
     pub(crate) started: Instant,
 }
@@ -138,7 +143,13 @@ impl Node {
                 Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
             );
         }
+        let rules = OnceLock::new();
+        if !config.rules.is_empty() {
+            let made = rules_of(&config, config.rules.clone()).map_err(|error| failed(RULES_NAME, &error))?;
+            let _nobody_was_first = rules.set(made);
+        }
         Ok(Node {
+            rules,
             limiters: RwLock::new(Arc::new(limiters)),
             token: RwLock::new(config.token.clone()),
             config: Mutex::new(config),
@@ -146,6 +157,11 @@ impl Node {
             figures: Figures::default(),
             started: Instant::now(),
         })
+    }
+
+    /// The rules, if any were ever configured.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.rules.get()
     }
 
     /// All limiters by name.
@@ -252,6 +268,18 @@ impl Node {
                 known.limiter.set_override(client, Some(*limit)).map_err(refused)?;
             }
         }
+        match self.rules.get() {
+            Some(rules) if config.rules != current.rules => {
+                rules.replace(config.rules.clone()).map_err(refused_rules)?
+            }
+            None if !config.rules.is_empty() => {
+                // Whoever reloads holds the configuration: nobody else sets them.
+                let _nobody_was_first = self
+                    .rules
+                    .set(rules_of(&config, config.rules.clone()).map_err(refused_rules)?);
+            }
+            _ => {}
+        }
         *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();
         for (name, limiter) in old.iter().filter(|(name, _)| !config.limiters.contains_key(*name)) {
@@ -283,8 +311,23 @@ impl Node {
     pub(crate) fn close(&self) -> usize {
         let limiters = self.limiters();
         let failed = limiters.values().filter(|named| named.limiter.close().is_err()).count();
-        failed + self.throttle.close()
+        let of_rules = self.rules.get().is_some_and(|rules| rules.close().is_err());
+        failed + usize::from(of_rules) + self.throttle.close()
     }
+}
+
+/// What rules are called among limits: no limit can be.
+pub(crate) const RULES_NAME: &str = "@rules";
+
+fn rules_of(config: &Config, rules: RuleSet) -> Result<Rules, Error> {
+    let mut options = Options::new(Dialect::SnakeSeconds);
+    let path = config.state.join(RULES_SNAPSHOT).to_string_lossy().into_owned();
+    options.set("path", OptionValue::Text(path))?;
+    options.build_rules(rules)
+}
+
+fn refused_rules(error: Error) -> Failure {
+    failed(RULES_NAME, &error)
 }
 
 /// Limits as texts.

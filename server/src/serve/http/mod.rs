@@ -6,6 +6,7 @@ mod admin;
 mod body;
 mod calls;
 mod problem;
+mod rules;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
