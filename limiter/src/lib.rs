@@ -75,6 +75,11 @@ pub use wait::Wait;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// So do those on rules.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/rules.md")]
+struct AboutRules;
+
 /// So do those for users of governor.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/migration/rust.md")]

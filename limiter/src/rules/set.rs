@@ -20,6 +20,9 @@ const BETWEEN_LIMITS: u64 = 0x9e37_79b9_7f4a_7c15;
 pub(super) type Values<'a> = [Option<&'a [u8]>; MAX_ATTRIBUTES];
 pub(super) type Parts<'a> = SmallVec<[Part<'a>; 8]>;
 
+/// Limits by the value of an attribute.
+type ByValue = HashMap<Vec<u8>, Vec<Gcra>>;
+
 /// The rules in force.
 pub(super) struct Set {
     /// What they were made from.
@@ -36,8 +39,8 @@ pub(super) struct Rule {
     when: Vec<(usize, Test)>,
     by: Vec<usize>,
     limits: Vec<Gcra>,
-    tiers: Option<(usize, HashMap<Vec<u8>, Vec<Gcra>>)>,
-    overrides: HashMap<Vec<u8>, Vec<Gcra>>,
+    tiers: Option<(usize, ByValue)>,
+    overrides: ByValue,
 }
 
 /// What a rule has decided.
@@ -119,7 +122,7 @@ impl Rule {
             let each = limits
                 .iter()
                 .map(|(value, limits)| Ok((value.clone().into_bytes(), numbers(limits)?)));
-            each.collect::<Result<HashMap<_, _>, Error>>()
+            each.collect::<Result<ByValue, Error>>()
         };
         // Names hold no zero byte.
         let identity = std::iter::once(&spec.name).chain(&spec.by);
