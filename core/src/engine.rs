@@ -14,6 +14,7 @@ use crate::keeping::FirstUse;
 use crate::raw::{
     Asked, Audit, Axis, Events, Geometry, MAX_LIMITS, NoRoom, Overflow, Place, Record, Ruling, Survey, Table,
 };
+use crate::sampled::{Heavy, Latency, Sampled};
 use crate::sharing::Sharing;
 use crate::snapshot::SnapshotStats;
 
@@ -66,6 +67,8 @@ pub struct Stats {
     pub clock_fell_back: bool,
     /// How the keeping of snapshots goes, if any are kept.
     pub snapshot: Option<SnapshotStats>,
+    /// How long sampled decisions took.
+    pub latency: Latency,
     /// With whom the table is shared: `no`, `children` or `name`.
     pub shared_with: &'static str,
     /// How many limiters are attached to the table, this one among them; 1 if it is not shared.
@@ -79,6 +82,8 @@ pub struct Engine {
     pub(crate) clock: Clock,
     limits: usize,
     pub(crate) counters: Counters,
+    /// On lines of its own: what is read at every decision stays where it is.
+    pub(crate) sampled: Box<Sampled>,
     /// What changes the table beside admissions.
     pub(crate) changes: AtomicU64,
     pub(crate) first_use: FirstUse,
@@ -101,6 +106,7 @@ impl Engine {
             clock: config.clock,
             limits: given,
             counters: Counters::new(),
+            sampled: Box::default(),
             changes: AtomicU64::new(0),
             first_use: FirstUse::default(),
             sharing: None,
@@ -146,6 +152,7 @@ impl Engine {
                 clock: opened.clock,
                 limits,
                 counters: Counters::new(),
+                sampled: Box::default(),
                 changes: AtomicU64::new(0),
                 first_use: FirstUse::default(),
                 sharing: Some(sharing.clone()),
@@ -275,23 +282,47 @@ impl Engine {
     pub fn is_allowed(&self, client: Fingerprint) -> bool {
         // The lines travel while the clock is read.
         let place = self.table.approach(client);
-        self.allow(client, &place, self.clock.now())
+        self.allow(client, &place, self.clock.now(), true)
     }
 
     #[inline(always)]
-    fn allow(&self, client: Fingerprint, place: &Place, now: u64) -> bool {
+    fn allow(&self, client: Fingerprint, place: &Place, now: u64, alone: bool) -> bool {
         let allowed = match self.table.decide_at(place, now, Axis::Own, 1) {
             Some(ruling) => ruling.allowed,
             None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
         };
-        self.counted(allowed);
+        self.counted(client, allowed, alone.then_some(now));
         allowed
     }
 
     #[inline(always)]
-    fn counted(&self, allowed: bool) {
-        self.counters.count(allowed);
+    fn counted(&self, client: Fingerprint, allowed: bool, started: Option<u64>) {
+        let weight = self.counters.count(allowed);
+        if weight != 0 {
+            self.sample(client, allowed, weight, started);
+        }
         self.used();
+    }
+
+    /// Looks closely at one decision. `started` is the own time that was read for it alone.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn sample(&self, client: Fingerprint, allowed: bool, weight: u64, started: Option<u64>) {
+        let took = started.map(|started| time::ahead(self.clock.now(), started));
+        self.sampled.add(client, allowed, weight, took);
+    }
+
+    /// Whether the clients that ask most and are denied most are listed, from a sample. Off at first. Cost: none for a decision; for one
+    /// in some hundred a lock that nobody waits for.
+    pub fn list_clients(&self, lists: bool) {
+        self.sampled.list_clients(lists);
+    }
+
+    /// Up to `n` of the clients that were denied most, and of those that asked most, since they are
+    /// [listed](Engine::list_clients).
+    #[must_use]
+    pub fn top(&self, n: usize) -> [Vec<Heavy>; 2] {
+        self.sampled.top(n)
     }
 
     /// What follows every decision.
@@ -313,18 +344,18 @@ impl Engine {
     pub fn check(&self, client: Fingerprint, cost: u64, now: Option<Duration>) -> Decision {
         let place = self.table.approach(client);
         match now {
-            None => self.decide(client, &place, self.clock.now(), Axis::Own, cost),
-            Some(given) => self.decide(client, &place, time::wrap(given), Axis::Given, cost),
+            None => self.decide(client, &place, self.clock.now(), Axis::Own, cost, true),
+            Some(given) => self.decide(client, &place, time::wrap(given), Axis::Given, cost, false),
         }
     }
 
     #[inline(always)]
-    fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64) -> Decision {
+    fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64, alone: bool) -> Decision {
         let decision = match self.table.decide_at(place, now, axis, cost) {
             Some(ruling) => ruling.decision(),
             None => self.decide_the_long_way(client, now, axis, cost),
         };
-        self.counted(decision.allowed);
+        self.counted(client, decision.allowed, alone.then_some(now));
         decision
     }
 
@@ -404,7 +435,7 @@ impl Engine {
             now,
             decisions,
             fingerprint,
-            |client, place, now, axis, cost| self.decide(client, place, now, axis, cost),
+            |client, place, now, axis, cost| self.decide(client, place, now, axis, cost, false),
         )
     }
 
@@ -416,7 +447,7 @@ impl Engine {
         fingerprint: impl Fn(&K) -> Fingerprint,
     ) -> Result<(), EngineError> {
         self.many(keys, None, None, allowed, fingerprint, |client, place, now, _, _| {
-            self.allow(client, place, now)
+            self.allow(client, place, now, false)
         })
     }
 
@@ -662,6 +693,7 @@ impl Engine {
             clock: self.clock.source(),
             clock_fell_back: self.clock.fell_back(),
             snapshot: None,
+            latency: self.sampled.latency(),
             shared_with: self.shared_with(),
             attached: self.table.attached(),
         }

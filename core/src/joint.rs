@@ -35,7 +35,10 @@ impl Engine {
     #[must_use]
     pub fn check_parts(&self, parts: &[Part<'_>], cost: u64, now: Option<Duration>) -> Option<(usize, Decision)> {
         let told = self.check_parts_aside(parts, cost, now)?;
-        self.counters.count(told.1.allowed);
+        let weight = self.counters.count(told.1.allowed);
+        if weight != 0 {
+            self.sample(parts[told.0].key, told.1.allowed, weight, None);
+        }
         self.used();
         Some(told)
     }

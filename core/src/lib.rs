@@ -28,6 +28,8 @@ mod joint;
 mod keeping;
 pub mod process;
 mod raw;
+#[cfg(not(ratelimit_loom))]
+mod sampled;
 #[cfg(all(target_os = "linux", not(ratelimit_loom)))]
 mod share;
 #[cfg(not(ratelimit_loom))]
@@ -48,6 +50,8 @@ pub use hash::{Fingerprint, HashKey};
 pub use joint::Part;
 #[cfg(not(ratelimit_loom))]
 pub use raw::{Audit, Events, MAX_LIMITS, Overflow, Survey};
+#[cfg(not(ratelimit_loom))]
+pub use sampled::{HEAVY_ROOM, Heavy, LATENCY_ENDS_NS, Latency};
 #[cfg(all(target_os = "linux", not(ratelimit_loom)))]
 pub use share::Look;
 #[cfg(not(ratelimit_loom))]

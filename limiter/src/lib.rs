@@ -61,11 +61,12 @@ mod wait;
 pub use builder::Builder;
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
-pub use limiter::Limiter;
+pub use limiter::{HeavyClient, Limiter, Top};
 #[cfg(target_os = "linux")]
 pub use ratelimit_core::Look;
 pub use ratelimit_core::snapshot::{Outcome, Restore, Restored, SnapshotStats};
 pub use ratelimit_core::{Audit, Clock, ManualClock, Overflow, Stats, Survey};
+pub use ratelimit_core::{LATENCY_ENDS_NS, Latency};
 pub use ratelimit_model::{Decision, Limit, LimitError};
 pub use rules::{RuleDecision, RuleSet, RuleStats, Rules};
 pub use wait::Wait;

@@ -82,6 +82,31 @@ fn wrong_rules_say_where() {
     assert_eq!(output.status.code(), Some(2), "rules or limits");
 }
 
+#[test]
+fn a_node_tells_who_is_seen_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &["--limit", "10/day"]);
+    let batch = json!({"requests": vec![json!({"key": "hog"}); 1000]});
+    for _ in 0..4 {
+        assert_eq!(post(&node, "/v1/check/batch", &batch).0, 200);
+    }
+    let (status, text) = node.http("GET", "/v1/top?n=5", "", "");
+    assert_eq!(status, 200);
+    let told: Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let denied = told["limits"]["default"]["denied"].as_array().unwrap();
+    // One thread decides a whole batch, and of 511 denials it looks at one at least.
+    assert_eq!(denied.len(), 1, "{told}");
+    assert_eq!(
+        denied[0]["client"].as_str().unwrap().len(),
+        8,
+        "a fingerprint and no id"
+    );
+    assert!(!text.contains("hog"));
+    assert_eq!(node.http("GET", "/v1/top?n=0", "", "").0, 400);
+    assert_eq!(node.http("GET", "/v1/top", "x-forwarded-for: 10.0.0.1\r\n", "").0, 403);
+    assert!(node.metric("ratelimit_decision_seconds_count{limiter=\"default\"}") >= 1.0);
+}
+
 const RULES: &str = "[[rule]]\nname = \"login\"\nwhen.path.prefix = \"/login\"\nby = [\"ip\"]\nlimits = \"2/hour\"\n";
 
 fn post(node: &Node, path: &str, asked: &Value) -> (u16, Value) {

@@ -78,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) throttle_keys: usize,
     pub(crate) limiters: BTreeMap<String, LimiterConfig>,
     pub(crate) rules: RuleSet,
+    /// Whether the clients that ask most and are denied most are listed.
+    pub(crate) top: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +90,7 @@ struct File {
     state: Option<PathBuf>,
     token: Option<Spanned<String>>,
     allow_remote: Option<bool>,
+    top: Option<bool>,
     max_connections: Option<Spanned<usize>>,
     throttle: Throttle,
     limits: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
@@ -207,6 +210,7 @@ impl Config {
             throttle_keys: source.count("max_keys", file.throttle.max_keys.as_ref(), DEFAULT_THROTTLE_KEYS)?,
             limiters,
             rules,
+            top: file.top.unwrap_or(true),
         })
     }
 }

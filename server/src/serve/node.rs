@@ -30,9 +30,10 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn new(config: &LimiterConfig) -> Result<Self, Error> {
+    fn new(config: &LimiterConfig, top: bool) -> Result<Self, Error> {
         let headers = RwLock::new(Arc::new(Headers::unnamed(&config.limits)?));
         let limiter = config.options.build()?;
+        limiter.list_clients(top);
         for (client, limit) in &config.overrides {
             limiter.set_override(client, Some(*limit))?;
         }
@@ -140,7 +141,7 @@ impl Node {
         for (name, limiter) in &config.limiters {
             limiters.insert(
                 name.clone(),
-                Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+                Arc::new(Named::new(limiter, config.top).map_err(|error| failed(name, &error))?),
             );
         }
         let rules = OnceLock::new();
@@ -229,7 +230,7 @@ impl Node {
             let Some(known) = old.get(name) else {
                 new.insert(
                     name.clone(),
-                    Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+                    Arc::new(Named::new(limiter, config.top).map_err(|error| failed(name, &error))?),
                 );
                 continue;
             };
@@ -279,6 +280,9 @@ impl Node {
                     .set(rules_of(&config, config.rules.clone()).map_err(refused_rules)?);
             }
             _ => {}
+        }
+        for named in new.values() {
+            named.limiter.list_clients(config.top);
         }
         *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();

@@ -63,6 +63,7 @@ pub(crate) fn router(node: Arc<Node>, stopping: watch::Receiver<bool>) -> Router
             "/v1/overrides/{key}",
             put(admin::set_override).delete(admin::delete_override),
         )
+        .route("/v1/top", get(admin::top))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
