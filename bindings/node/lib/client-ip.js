@@ -8,10 +8,7 @@ function trustedText(trusted) {
   if (Number.isSafeInteger(trusted) && trusted >= 0) return String(trusted);
   if (typeof trusted === 'string') return trusted;
   if (Array.isArray(trusted) && trusted.every((each) => typeof each === 'string')) return trusted.join(',');
-  throw misuse(
-    'argument',
-    'trustedProxies takes a whole number, a text like "10.0.0.0/8", or an array of such texts',
-  );
+  throw misuse('argument', 'trustedProxies takes a whole number, a text like "10.0.0.0/8", or an array of such texts');
 }
 
 class TrustedProxies {

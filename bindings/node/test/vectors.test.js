@@ -171,7 +171,8 @@ function runClientIps(file) {
     const [trusted, peer, values] = [one.take('trusted'), one.take('peer'), one.take('values')];
     const expected = one.take('expected');
     const headers = { host: 'example.org' };
-    if (values.length > 0) headers[(header ?? 'x-forwarded-for').toLowerCase()] = values.length > 1 ? values : values[0];
+    if (values.length > 0)
+      headers[(header ?? 'x-forwarded-for').toLowerCase()] = values.length > 1 ? values : values[0];
     const spellings = [trusted, trusted.split(','), /^\d+$/.test(trusted) ? Number(trusted) : trusted];
     for (const each of spellings) {
       assert.equal(clientIp(peer, headers, each, { header, ipv6Prefix }), expected, JSON.stringify(raw));

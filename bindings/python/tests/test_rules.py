@@ -28,7 +28,7 @@ def test_a_rule_binds_and_says_so(clock: ManualClock) -> None:
     assert rules.is_allowed({"ip": b"192.0.2.7", "path": "/login"})
     denied = rules.check(login)
     assert not denied and denied.retry_after == 30.0 and denied.reset_after == 60.0
-    assert "rule=\"login\"" in repr(denied)
+    assert 'rule="login"' in repr(denied)
     assert rules.check(login, 3).retry_after == math.inf
     assert rules.peek({**login, "tier": "gold"}).limit == 3
     free = rules.check({"path": "/"})
@@ -65,7 +65,7 @@ def test_wrong_things_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="there is no option"):
         Rules(TEXT, max_kyes=5)
     rules = Rules(TEXT, path=tmp_path / "rules.snapshot")
-    with pytest.raises(TypeError, match="attribute \"ip\" is list"):
+    with pytest.raises(TypeError, match='attribute "ip" is list'):
         rules.check({"ip": []})
     with pytest.raises(TypeError):
         rules.check([("ip", "a")])  # type: ignore[arg-type]

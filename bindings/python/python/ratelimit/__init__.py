@@ -12,6 +12,7 @@ Also a drop-in for the module of the same name that PyPI has as ``ratelimit`` 2.
 from __future__ import annotations
 
 from ratelimit import _neighbours
+from ratelimit._client_ip import client_ip
 from ratelimit._decorator import RateLimitExceeded
 from ratelimit._errors import (
     ArgumentError,
@@ -39,7 +40,6 @@ from ratelimit._errors import (
     UnsupportedError,
 )
 from ratelimit._limiter import Limiter
-from ratelimit._client_ip import client_ip
 from ratelimit._native import (
     ClientKey,
     Decision,

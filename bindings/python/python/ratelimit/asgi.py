@@ -28,8 +28,9 @@ __all__ = ["RateLimitMiddleware", "client_address"]
 def client_address(scope: Scope) -> str | None:
     """The key by default: the address of the transport's peer, an IPv6 address by its /64. Never a header field.
 
-    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, let the server put the client's there (uvicorn's `--proxy-headers` with
-    `--forwarded-allow-ips`), or give a key of your own. Whoever sends a request can write any header field.
+    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, let the server put the client's
+    address there (uvicorn's `--proxy-headers` with `--forwarded-allow-ips`), or give a key of your own. Whoever sends a
+    request can write any header field.
     """
     client = scope.get("client")
     key = peer_key(client[0]) if client else None
@@ -41,7 +42,9 @@ def client_address(scope: Scope) -> str | None:
 def _address_behind(proxies: TrustedProxies, scope: Scope) -> str | None:
     client = scope.get("client")
     wanted = proxies.header.encode("latin-1")
-    values = [bytes(value).decode("latin-1") for name, value in scope.get("headers") or () if bytes(name).lower() == wanted]
+    values = [
+        bytes(value).decode("latin-1") for name, value in scope.get("headers") or () if bytes(name).lower() == wanted
+    ]
     key = key_behind(proxies, client[0] if client else "", values)
     if key is None:
         warn_no_address()

@@ -21,8 +21,9 @@ __all__ = ["RateLimitMiddleware", "client_address"]
 def client_address(environ: dict[str, Any]) -> str | None:
     """The key by default: the address of the transport's peer, an IPv6 address by its /64. Never a header field.
 
-    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, put `werkzeug.middleware.proxy_fix.ProxyFix` around this middleware, or
-    give a key of your own. Whoever sends a request can write any header field.
+    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, put
+    `werkzeug.middleware.proxy_fix.ProxyFix` around it, or give a key of your own. Whoever sends a request can write any
+    header field.
     """
     key = peer_key(environ.get("REMOTE_ADDR") or "")
     if key is None:
