@@ -48,8 +48,8 @@ impl TrustedProxies {
 
     /// The name of the field that is read, in lower case.
     #[getter]
-    fn header(&self) -> &str {
-        self.proxies.header_name()
+    fn header(&self) -> PyResult<&str> {
+        guard(|| Ok(self.proxies.header_name()))
     }
 
     /// The key of the client: an IPv4 address, or an IPv6 network like "2001:db8:1:2::/64". `peer` is the address at the

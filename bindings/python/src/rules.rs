@@ -204,8 +204,8 @@ impl Rules {
         })
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__(slf: Py<Self>) -> PyResult<Py<Self>> {
+        guard(|| Ok(slf))
     }
 
     #[pyo3(signature = (*_error))]
@@ -222,59 +222,62 @@ pub(crate) struct RuleDecision(ratelimit::RuleDecision);
 impl RuleDecision {
     /// Whether the request may go on.
     #[getter]
-    fn allowed(&self) -> bool {
-        self.0.decision.allowed
+    fn allowed(&self) -> PyResult<bool> {
+        guard(|| Ok(self.0.decision.allowed))
     }
 
     /// The burst of the limit that binds; 2**64 - 1 if no rule applies.
     #[getter]
-    fn limit(&self) -> u64 {
-        self.0.decision.limit
+    fn limit(&self) -> PyResult<u64> {
+        guard(|| Ok(self.0.decision.limit))
     }
 
     /// How many requests of cost 1 would be allowed now, after this one.
     #[getter]
-    fn remaining(&self) -> u64 {
-        self.0.decision.remaining
+    fn remaining(&self) -> PyResult<u64> {
+        guard(|| Ok(self.0.decision.remaining))
     }
 
     /// 0.0 if allowed; otherwise seconds until this cost fits; math.inf if it never will.
     #[getter]
-    fn retry_after(&self) -> f64 {
-        convert::as_seconds(self.0.decision.retry_after)
+    fn retry_after(&self) -> PyResult<f64> {
+        guard(|| Ok(convert::as_seconds(self.0.decision.retry_after)))
     }
 
     /// Seconds until the full burst is available again.
     #[getter]
-    fn reset_after(&self) -> f64 {
-        convert::as_seconds(self.0.decision.reset_after)
+    fn reset_after(&self) -> PyResult<f64> {
+        guard(|| Ok(convert::as_seconds(self.0.decision.reset_after)))
     }
 
     /// The name of the rule that binds; None if no rule applies.
     #[getter]
-    fn rule(&self) -> Option<&str> {
-        self.0.rule.as_deref()
+    fn rule(&self) -> PyResult<Option<&str>> {
+        guard(|| Ok(self.0.rule.as_deref()))
     }
 
     /// The first rule that only watches and would have denied the request.
     #[getter]
-    fn shadow(&self) -> Option<&str> {
-        self.0.shadow.as_deref()
+    fn shadow(&self) -> PyResult<Option<&str>> {
+        guard(|| Ok(self.0.shadow.as_deref()))
     }
 
-    fn __bool__(&self) -> bool {
-        self.0.decision.allowed
+    fn __bool__(&self) -> PyResult<bool> {
+        guard(|| Ok(self.0.decision.allowed))
     }
 
-    fn __repr__(&self) -> String {
-        let truth = if self.0.decision.allowed { "True" } else { "False" };
-        let name = |name: Option<&str>| name.map_or_else(|| "None".to_owned(), |name| format!("{name:?}"));
-        format!(
-            "RuleDecision(allowed={truth}, rule={}, remaining={}, retry_after={:?}, shadow={})",
-            name(self.rule()),
-            self.0.decision.remaining,
-            self.retry_after(),
-            name(self.shadow()),
-        )
+    fn __repr__(&self) -> PyResult<String> {
+        guard(|| {
+            let told = &self.0;
+            let truth = if told.decision.allowed { "True" } else { "False" };
+            let name = |name: Option<&str>| name.map_or_else(|| "None".to_owned(), |name| format!("{name:?}"));
+            Ok(format!(
+                "RuleDecision(allowed={truth}, rule={}, remaining={}, retry_after={:?}, shadow={})",
+                name(told.rule.as_deref()),
+                told.decision.remaining,
+                convert::as_seconds(told.decision.retry_after),
+                name(told.shadow.as_deref()),
+            ))
+        })
     }
 }
