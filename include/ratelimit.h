@@ -30,6 +30,16 @@
 #define RATELIMIT_NEVER UINT64_MAX
 
 /**
+ * Bytes of a node's name with the zero byte at its end.
+ */
+#define RATELIMIT_PEER_NAME 65
+
+/**
+ * Bytes of a node's address with the zero byte at its end; a longer one is cut.
+ */
+#define RATELIMIT_PEER_ADDRESS 64
+
+/**
  * What a call answers: `RATELIMIT_OK`, or what is wrong.
  *
  * A denial is not wrong: it is `RATELIMIT_OK` with `allowed = false`. Whatever is wrong is found before anything is changed,
@@ -133,6 +143,14 @@ enum ratelimit_result
      * The shared table cannot be made, opened or removed.
      */
     RATELIMIT_ERR_SHARE_UNAVAILABLE = 33,
+    /**
+     * A cluster's name, address, owner, certificate or secret cannot be.
+     */
+    RATELIMIT_ERR_CLUSTER_CONFIG = 40,
+    /**
+     * A cluster's node cannot be started.
+     */
+    RATELIMIT_ERR_CLUSTER_START = 41,
     /**
      * C only: a pointer is NULL that must not be, or is not aligned.
      */
@@ -283,6 +301,44 @@ typedef struct {
      */
     uint64_t attached;
 } ratelimit_statistics;
+
+/**
+ * A node of the cluster as this one sees it.
+ */
+typedef struct {
+    /**
+     * Its name, as its certificate says.
+     */
+    char name[RATELIMIT_PEER_NAME];
+    /**
+     * Where its link goes, or went last; empty if it was only heard of.
+     */
+    char address[RATELIMIT_PEER_ADDRESS];
+    /**
+     * "linked", "unheard", "alive", "suspect", "dead" or "left". A static text.
+     */
+    const char *state;
+    /**
+     * The round-trip time of its link; `RATELIMIT_NEVER` without one.
+     */
+    uint64_t rtt_ns;
+    /**
+     * How long the oldest report to it has waited for its acknowledgement; 0 if none waits.
+     */
+    uint64_t lag_ns;
+    /**
+     * Units in reports that it has not acknowledged.
+     */
+    uint64_t unacked_units;
+    /**
+     * Bytes sent to it, over all links.
+     */
+    uint64_t sent_bytes;
+    /**
+     * Bytes received from it, over all links.
+     */
+    uint64_t received_bytes;
+} ratelimit_peer;
 
 /**
  * The answer to one request. With several limits it speaks of the one that binds.
@@ -698,6 +754,150 @@ ratelimit_result ratelimit_prometheus(ratelimit_limiter limiter,
  * `RATELIMIT_ERR_CLOSED`.
  */
 ratelimit_result ratelimit_snapshot(ratelimit_limiter limiter);
+
+/**
+ * The cluster: this node's name, as in its certificate: 1 to 64 bytes. Setting any option of the cluster makes the limiter one node of several that keep one limit.
+ *
+ * `node`, `listen` and `certs` are needed; all nodes but the first need `seeds`. Errors, beside those of other setters: `ratelimit_open` gives `RATELIMIT_ERR_CLUSTER_CONFIG` for
+ * what does not fit together and `RATELIMIT_ERR_CLUSTER_START` for a port that is taken.
+ *
+ * The caller sees to it that:
+ * `node` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_node(ratelimit_config *config,
+                                                   const char *node);
+
+/**
+ * The cluster: the address and port that this node listens on, UDP, as "127.0.0.1:7001".
+ *
+ * The caller sees to it that:
+ * `listen` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_listen(ratelimit_config *config, const char *listen);
+
+/**
+ * The cluster: the address or DNS name with port that other nodes are told to dial. Default: `listen`, unless that is a wildcard.
+ *
+ * The caller sees to it that:
+ * `advertise` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_advertise(ratelimit_config *config,
+                                                        const char *advertise);
+
+/**
+ * The cluster: the nodes to dial first: addresses or DNS names with port, with commas between. Default: none.
+ *
+ * The caller sees to it that:
+ * `seeds` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_seeds(ratelimit_config *config, const char *seeds);
+
+/**
+ * The cluster: the directory that `ratelimit certs` made; the authority, certificate, key and secret are found there unless they are given.
+ *
+ * The caller sees to it that:
+ * `certs` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_certs(ratelimit_config *config,
+                                                    const char *certs);
+
+/**
+ * The cluster: the certificate of the authority that all nodes trust: PEM text, or the name of a file.
+ *
+ * The caller sees to it that:
+ * `ca` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_ca(ratelimit_config *config, const char *ca);
+
+/**
+ * The cluster: this node's certificate: PEM text, or the name of a file. A file is read again when it changes.
+ *
+ * The caller sees to it that:
+ * `cert` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_cert(ratelimit_config *config, const char *cert);
+
+/**
+ * The cluster: the private key of this node's certificate: PEM text, or the name of a file.
+ *
+ * The caller sees to it that:
+ * `key` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_key(ratelimit_config *config, const char *key);
+
+/**
+ * The cluster: what keys the hash of keys, equal on all nodes: 32 hexadecimal digits, or the name of a file with them.
+ *
+ * The caller sees to it that:
+ * `secret` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_secret(ratelimit_config *config, const char *secret);
+
+/**
+ * The cluster: what a node may spend on a key that it has no lease for: "eventual", "bounded:20", "strict" or "strict:10%"; for several limits
+ * one for all, or as many with commas between. Default: "eventual".
+ *
+ * The caller sees to it that:
+ * `mode` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_mode(ratelimit_config *config,
+                                                   const char *mode);
+
+/**
+ * The cluster: the names of the nodes that own keys, with commas between, the same on all nodes. Needed for bounded and strict. Default: all nodes.
+ *
+ * The caller sees to it that:
+ * `owners` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_owners(ratelimit_config *config,
+                                                     const char *owners);
+
+/**
+ * The cluster: what nodes do about keys whose owner they do not hear: "open" (each side takes over), "share" (each side takes its part of
+ * the rate), or "closed" (nobody takes over). Default: "open".
+ *
+ * The caller sees to it that:
+ * `on_partition` ends with a zero byte.
+ */
+ratelimit_result ratelimit_config_set_cluster_on_partition(ratelimit_config *config,
+                                                           const char *on_partition);
+
+/**
+ * The cluster: time between two reports of a key in steady use, in nanoseconds, from 1 ms to 10 s. Default: 50 ms.
+ */
+ratelimit_result ratelimit_config_set_cluster_interval(ratelimit_config *config, uint64_t interval_ns);
+
+/**
+ * The cluster: the most nodes there will be, from 1 to 65,535. Default: 256.
+ */
+ratelimit_result ratelimit_config_set_cluster_max_nodes(ratelimit_config *config, uint64_t max_nodes);
+
+/**
+ * The other nodes of the cluster, into `peers`, which has room for `capacity`; how many there are goes to `*count`, and may be more.
+ *
+ * None without a cluster. With a capacity of 0 `peers` may be NULL.
+ * Errors: `RATELIMIT_ERR_CLOSED`, `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_LENGTH`.
+ *
+ * The caller sees to it that:
+ * `capacity` peers can be written to `peers`, and a number to `count`.
+ */
+ratelimit_result ratelimit_peers(ratelimit_limiter limiter,
+                                 ratelimit_peer *peers,
+                                 size_t capacity,
+                                 size_t *count);
+
+/**
+ * Waits until every seed of the cluster is linked, at most `timeout_ns` (0: does not wait; `RATELIMIT_NEVER`: however long it takes),
+ * and writes to `*ready` whether they are. True at once without a cluster.
+ *
+ * Errors: `RATELIMIT_ERR_CLOSED` (also if it is closed meanwhile, within a tenth of a second), `RATELIMIT_ERR_NULL`.
+ *
+ * The caller sees to it that:
+ * A truth can be written to `ready`.
+ */
+ratelimit_result ratelimit_ready(ratelimit_limiter limiter,
+                                 uint64_t timeout_ns,
+                                 bool *ready);
 
 /**
  * Whether one request of this client is allowed now. If so it is charged.

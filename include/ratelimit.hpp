@@ -159,6 +159,40 @@ class Config {
     Config &overflow(const char *overflow) { return done(ratelimit_config_set_overflow(config_, overflow)); }
     Config &hash_key(const char *hex) { return done(ratelimit_config_set_hash_key(config_, hex)); }
 
+    /// One node of several that keep one limit; lists are texts with commas between.
+    Config &cluster_node(const char *name) { return done(ratelimit_config_set_cluster_node(config_, name)); }
+    Config &cluster_listen(const char *address) { return done(ratelimit_config_set_cluster_listen(config_, address)); }
+    Config &cluster_advertise(const char *address) {
+        return done(ratelimit_config_set_cluster_advertise(config_, address));
+    }
+    Config &cluster_seeds(const char *addresses) {
+        return done(ratelimit_config_set_cluster_seeds(config_, addresses));
+    }
+    Config &cluster_certs(const char *directory) {
+        return done(ratelimit_config_set_cluster_certs(config_, directory));
+    }
+    Config &cluster_ca(const char *pem_or_file) { return done(ratelimit_config_set_cluster_ca(config_, pem_or_file)); }
+    Config &cluster_cert(const char *pem_or_file) {
+        return done(ratelimit_config_set_cluster_cert(config_, pem_or_file));
+    }
+    Config &cluster_key(const char *pem_or_file) {
+        return done(ratelimit_config_set_cluster_key(config_, pem_or_file));
+    }
+    Config &cluster_secret(const char *hex_or_file) {
+        return done(ratelimit_config_set_cluster_secret(config_, hex_or_file));
+    }
+    Config &cluster_mode(const char *mode) { return done(ratelimit_config_set_cluster_mode(config_, mode)); }
+    Config &cluster_owners(const char *names) { return done(ratelimit_config_set_cluster_owners(config_, names)); }
+    Config &cluster_on_partition(const char *what) {
+        return done(ratelimit_config_set_cluster_on_partition(config_, what));
+    }
+    Config &cluster_interval(Duration interval) {
+        return done(ratelimit_config_set_cluster_interval(config_, detail::nanoseconds(interval)));
+    }
+    Config &cluster_max_nodes(std::uint64_t most) {
+        return done(ratelimit_config_set_cluster_max_nodes(config_, most));
+    }
+
     const ratelimit_config *get() const noexcept { return config_; }
 
   private:

@@ -1,7 +1,7 @@
 /// <reference types="node" />
-import type { ErrorCode, LimiterOptions, Stats } from './generated';
+import type { ClusterOptions, ErrorCode, LimiterOptions, Stats } from './generated';
 
-export type { ErrorCode, LimiterOptions, Stats };
+export type { ClusterOptions, ErrorCode, LimiterOptions, Stats };
 
 /**
  * What a client is known by. A string is its UTF-8 bytes, a number (a safe integer) its decimal digits: `'1'`, `1` and
@@ -33,6 +33,24 @@ export interface AcquireOptions {
   timeoutMs?: number | undefined;
   /** Ends the waiting: the promise then rejects with an `AbortError`. */
   signal?: AbortSignal | undefined;
+}
+
+/** A node of the cluster as this one sees it. */
+export interface Peer {
+  /** Its name, as its certificate says. */
+  name: string;
+  /** Where its link goes, or went last; empty if it was only heard of. */
+  address: string;
+  /** `'linked'`: there is a link. `'left'`: it said goodbye. */
+  state: 'linked' | 'unheard' | 'alive' | 'suspect' | 'dead' | 'left';
+  /** The round-trip time of its link; `null` without one. */
+  rttMs: number | null;
+  /** How long the oldest report to it has waited for its acknowledgement. */
+  lagMs: number;
+  /** Units in reports that it has not acknowledged. */
+  unackedUnits: number;
+  sentBytes: number;
+  receivedBytes: number;
 }
 
 /**
@@ -105,6 +123,15 @@ export class Limiter {
 
   /** The same as text for Prometheus. */
   prometheus(): string;
+
+  /** The other nodes of the cluster; empty without one. */
+  peers(): Peer[];
+
+  /**
+   * Resolves to true as soon as every seed of the cluster is linked, to false if that takes longer than `timeoutMs`. To true at once without a
+   * cluster.
+   */
+  ready(timeoutMs?: number): Promise<boolean>;
 
   /** Writes the snapshot file now, and returns when it is durable: this thread waits for the disk. Needs the option `path`. */
   snapshot(): void;

@@ -10,6 +10,8 @@ const { isAllowed, check, checkAt, allowedMany, checkMany, attempt } = short;
 
 /** Batches of up to so many keys need no new memory. */
 const KEPT_KEYS = 4096;
+/** How often one who waits for the cluster looks. */
+const READY_LOOK_MS = 20;
 const keptLengths = new Uint32Array(KEPT_KEYS);
 const keptAnswers = new Uint8Array(KEPT_KEYS);
 
@@ -219,6 +221,23 @@ class Limiter {
 
   prometheus() {
     return this.#handle.prometheus();
+  }
+
+  peers() {
+    return this.#handle.peers();
+  }
+
+  async ready(timeoutMs = Number.POSITIVE_INFINITY) {
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
+      throw misuse('argument', `timeoutMs is ${String(timeoutMs)}: it takes milliseconds, a number from 0`);
+    }
+    const until = performance.now() + timeoutMs;
+    while (!this.#handle.isReady()) {
+      const left = until - performance.now();
+      if (left <= 0) return false;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(left, READY_LOOK_MS)));
+    }
+    return true;
   }
 
   snapshot() {

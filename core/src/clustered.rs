@@ -1,39 +1,42 @@
-//! The table of one node of a cluster: what is spent on it is counted beside each cell and taken out to be reported, and
-//! owners' leases are put in force on it.
+//! The one who speaks for a node of a cluster to its table: what is spent is taken out to be reported, and owners' leases are put
+//! in force.
 //!
 //! This is the seam to the cluster's protocol, which is not in this crate: it knows keys, units and leases, and nothing of nodes.
 //! `docs/memory-ordering.md` has the rules by which use stays with its key and no request is decided by a lease that is over.
+//!
+//! **Keys.** Reports and leases name a client by its *key*. With one limit that is its whole [`Fingerprint`]; with several it is 61 bits of it, mixed
+//! with the limit's place among them. So nodes that have the same secret and the same limits in the same order name a client
+//! alike, whatever the sizes of their tables.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ratelimit_model::{Decision, Gcra, Limit};
+use ratelimit_model::{Gcra, Limit};
 
-use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::error::EngineError;
 use crate::hash::Fingerprint;
-use crate::raw::{Asked, Axis, Map, Overflow, Place, Syncer, Table};
+use crate::raw::{Asked, Axis, Map, Syncer};
 
-pub use crate::raw::{Grant, Outcome, Report, Switched};
+pub use crate::raw::{Before, Grant, LimitRule, Outcome, Report, Switched, Unleased};
 
-/// A table whose use is counted. Memory: 32 bytes a cell, twice that of another table, and the leases.
-pub struct ClusteredTable {
-    table: Table,
-    clock: Clock,
-    limits: usize,
-}
+/// Partitions of keys, by their top 12 bits: who owns a key is said of all keys of a partition at once.
+pub const PARTITIONS: usize = crate::raw::PARTITIONS;
+
+/// The most keys of which units wait to be given back to their owners.
+const MOST_REFUNDS: usize = 1 << 16;
 
 /// Which cells are drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
     /// All that have something to report.
     All,
-    /// Those whose unreported units reached the urgent number, where a request was denied for the first time since the last
-    /// report, or that another key waits for.
+    /// Those whose unreported units reached the urgent number, where half a burst was spent without a lease, where a request was
+    /// denied for the first time since the last pass over all, or that another key waits for.
     Urgent,
 }
 
-/// What became of units that were counted and not admitted, or not reported.
+/// What became of units that were counted and not admitted, or not reported. Counts since the table was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vain {
     /// Counted, and never to be charged or reported: the cell went to another key first.
@@ -44,34 +47,93 @@ pub struct Vain {
     pub refunded: u64,
 }
 
-impl ClusteredTable {
-    /// A table of this process, for about `max_keys` live keys (or one that grows), with these limits: as they hold for a key
-    /// without a lease.
-    ///
-    /// Errors: no limit, more than [`crate::MAX_LIMITS`], one that makes no sense, or no memory.
-    pub fn new(limits: &[Limit], max_keys: Option<u64>, clock: Clock) -> Result<Self, EngineError> {
-        let given = Engine::checked(limits)?;
-        let geometry = Engine::geometry(max_keys, given)?;
-        let table = Table::new(geometry.clustered(), limits, Overflow::Share).map_err(EngineError::Memory)?;
-        for limit in 0..limits.len() {
-            table.set_cluster_rules(limit, u64::MAX, u64::MAX);
+/// Units that were given back after their owner had been told that they are spent.
+#[derive(Default)]
+pub(crate) struct Refunds {
+    any: AtomicBool,
+    waiting: Mutex<BTreeMap<(u64, usize), u64>>,
+}
+
+impl Refunds {
+    /// Without room they are forgotten: the owner goes on counting them as spent, which denies and never admits.
+    #[cold]
+    pub(crate) fn add(&self, key: u64, limit: usize, units: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MOST_REFUNDS || waiting.contains_key(&(key, limit)) {
+            let there = waiting.entry((key, limit)).or_default();
+            *there = there.saturating_add(units);
+            self.any.store(true, Ordering::Release);
         }
-        Ok(ClusteredTable {
-            table,
-            clock,
-            limits: given,
+    }
+
+    fn take(&self) -> BTreeMap<(u64, usize), u64> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return BTreeMap::new();
+        }
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Engine {
+    /// The right to drain the table and to switch its leases, for one thread beside those that decide. `None` if this is no node of a
+    /// cluster, or while another has the right.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn synchronise(self: &Arc<Self>) -> Option<Synchroniser> {
+        let free = std::mem::take(&mut Syncer::new(&self.table)?.free);
+        Some(Synchroniser {
+            engine: Arc::clone(self),
+            free,
         })
     }
 
-    /// Says how keys of a limit are treated without a lease: at most `unconfirmed` units are spent that no owner has confirmed
-    /// (`u64::MAX` for no bound, 0 for none at all), and a key is urgent from `urgent` units on that are not reported.
+    /// Has `call` called whenever something becomes urgent, by the thread that decides: it should only wake another. False if something
+    /// is called already, or if this is no node of a cluster.
     ///
-    /// False if there is no such limit; then nothing is changed.
-    pub fn set_rules(&self, limit: usize, unconfirmed: u64, urgent: u64) -> bool {
-        if limit < self.limits {
-            self.table.set_cluster_rules(limit, unconfirmed, urgent);
-        }
-        limit < self.limits
+    /// [`Synchroniser::is_urgent`] is true before the call. While it is, there is no second one.
+    pub fn at_urgent(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
+        self.is_clustered() && self.table.at_urgent(Box::new(call))
+    }
+
+    /// Units that are counted and were not taken out to be reported, or were put back. Exact only while nobody decides.
+    ///
+    /// Cost: work in proportion to the table.
+    #[must_use]
+    pub fn unreported(&self) -> u64 {
+        self.table.units_left()
+    }
+
+    /// The key that reports name a client by, under a limit.
+    #[must_use]
+    pub fn cluster_key(&self, client: Fingerprint, limit: usize) -> u64 {
+        self.table.key(client, limit)
+    }
+}
+
+/// The one who drains a table and switches its leases. Gives the right back when it is dropped.
+pub struct Synchroniser {
+    engine: Arc<Engine>,
+    /// Pairs of leases that no cell names.
+    free: Vec<usize>,
+}
+
+impl Synchroniser {
+    /// The engine whose table this is.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    fn at_work<R>(&mut self, otherwise: R, work: impl FnOnce(&mut Syncer<'_>) -> R) -> R {
+        let free = std::mem::take(&mut self.free);
+        // The table is clustered, or there would be no synchroniser.
+        let Some(mut syncer) = Syncer::resume(&self.engine.table, free) else {
+            return otherwise;
+        };
+        let result = work(&mut syncer);
+        self.free = std::mem::take(&mut syncer.free);
+        result
     }
 
     fn asked(&self, now: u64, cost: u64) -> Asked<'_> {
@@ -79,125 +141,146 @@ impl ClusteredTable {
             now,
             axis: Axis::Own,
             cost,
-            clock: &self.clock,
+            clock: &self.engine.clock,
             under: None,
         }
     }
 
-    /// Decides a request and counts it if it is allowed.
-    ///
-    /// Cost: as a decision elsewhere, and one compare-and-swap more.
-    #[inline]
-    pub fn decide(&self, client: Fingerprint, limit: usize, cost: u64) -> Decision {
-        // The lines are brought near while the clock is read.
-        let place = self.table.approach(client);
-        self.decide_near(client, limit, cost, self.clock.now(), &place)
+    fn knows(&self, limit: usize) -> bool {
+        limit < self.engine.limit_count()
     }
 
-    /// The same at `now`, nanoseconds of this table's clock on the circle of [`ratelimit_model::time`].
-    #[inline]
-    pub fn decide_at(&self, client: Fingerprint, limit: usize, cost: u64, now: u64) -> Decision {
-        let place = self.table.approach(client);
-        self.decide_near(client, limit, cost, now, &place)
-    }
-
-    #[inline(always)]
-    fn decide_near(&self, client: Fingerprint, limit: usize, cost: u64, now: u64, place: &Place) -> Decision {
-        match self.table.decide_counted_at(place, now, cost) {
-            Some(ruling) => ruling.decision(),
-            None => self.table.decide(client, limit, &self.asked(now, cost)).decision(),
-        }
-    }
-
-    /// Gives units back; what was not reported yet will not be.
-    pub fn refund_at(&self, client: Fingerprint, limit: usize, cost: u64, now: u64) {
-        self.table.refund(client, limit, &self.asked(now, cost));
-    }
-
-    /// The key that reports name a client by, under a limit.
+    /// Whether there may be something to drain at once. Cost: a load.
     #[must_use]
-    pub fn key(&self, client: Fingerprint, limit: usize) -> u64 {
-        self.table.key(client, limit)
+    pub fn is_urgent(&self) -> bool {
+        // Relaxed: one that is missed is seen the next time.
+        let side = self.engine.table.side();
+        side.is_some_and(|side| side.header.is_urgent.load(Ordering::Relaxed) != 0)
     }
 
-    /// What was counted in vain since the table was made.
-    #[must_use]
-    pub fn vain(&self) -> Vain {
-        let events = &self.table.events;
-        let (voided, undo_failed) = events.units();
-        Vain {
-            voided,
-            undo_failed,
-            refunded: events.refunded.load(Ordering::Relaxed),
-        }
-    }
-
-    /// How many requests were decided in cells that are shared by keys without their own: those are not counted.
-    #[must_use]
-    pub fn overflowed(&self) -> u64 {
-        self.table.events.overflowed.load(Ordering::Relaxed)
-    }
-
-    /// The right to drain the table and to switch its leases. `None` while another has it.
-    ///
-    /// Cost: work in proportion to the table.
-    #[must_use]
-    pub fn synchronise(&self) -> Option<Synchroniser<'_>> {
-        Syncer::new(&self.table).map(|syncer| Synchroniser { syncer })
-    }
-}
-
-/// The one who drains a table and switches its leases.
-pub struct Synchroniser<'a> {
-    syncer: Syncer<'a>,
-}
-
-impl Synchroniser<'_> {
     /// Offers what is listed to `accepts`, by key and limit, and hands out what that accepts. The rest stays counted and listed.
     pub fn drain(&mut self, listed: Listed, accepts: &mut dyn FnMut(u64, usize) -> bool, take: &mut dyn FnMut(Report)) {
         let map = match listed {
             Listed::All => Map::Dirty,
             Listed::Urgent => Map::Urgent,
         };
-        self.syncer.drain(map, accepts, take);
+        self.at_work((), |syncer| {
+            if map == Map::Dirty {
+                syncer.list_urgent();
+            }
+            syncer.drain(map, accepts, take);
+        });
+    }
+
+    /// Offers units that were given back after they had been reported: key, limit, units. What `tell` does not take waits.
+    pub fn drain_refunds(&mut self, tell: &mut dyn FnMut(u64, usize, u64) -> bool) {
+        let Some(refunds) = &self.engine.refunds else { return };
+        for ((key, limit), units) in refunds.take() {
+            if !tell(key, limit, units) {
+                refunds.add(key, limit, units);
+            }
+        }
+    }
+
+    /// Units that were offered so are to be offered again.
+    pub fn refund_again(&mut self, key: u64, limit: usize, units: u64) {
+        if let Some(refunds) = &self.engine.refunds {
+            refunds.add(key, limit, units);
+        }
     }
 
     /// Lists every cell with something to report, also where a killed thread left that out: once a minute is often enough.
     ///
     /// Cost: work in proportion to the table.
     pub fn list_all(&mut self) {
-        self.syncer.list_all();
+        self.at_work((), |syncer| syncer.list_all());
     }
 
     /// The owner has applied a report.
     pub fn confirm(&mut self, report: &Report) {
-        self.syncer.confirm(report);
+        self.at_work((), |syncer| syncer.confirm(report));
+    }
+
+    /// The owner has confirmed units of a key's overdraft: they may be spent again.
+    pub fn confirm_key(&mut self, key: u64, units: u64) {
+        self.at_work((), |syncer| syncer.confirm_key(key, units));
     }
 
     /// A report was never applied, and is to be sent again. False if its cell has gone to another key: it is lost.
     pub fn restore(&mut self, report: &Report) -> bool {
-        self.syncer.restore(report)
+        self.at_work(false, |syncer| syncer.restore(report))
     }
 
-    /// Puts a lease in force: `to` gives the state under it, from the lease before and the state under that, if there was one.
-    pub fn give(
-        &mut self,
-        client: Fingerprint,
-        limit: usize,
-        grant: &Grant,
-        to: impl FnMut(Option<(Gcra, u64)>) -> Switched,
-    ) -> Outcome {
-        self.syncer.give(client, limit, grant, to)
+    /// Units of a key that were drained are to be drained again. `in_flight`: as its report said. False if the key has no cell.
+    pub fn restore_key(&mut self, key: u64, limit: usize, units: u64, in_flight: bool) -> bool {
+        self.at_work(false, |syncer| syncer.restore_key(key, limit, units, in_flight))
     }
 
-    /// Ends a lease: `to` gives the state by `without`, the rule without a lease, from the lease and the state under it.
+    /// Puts a rule in force for keys without a lease. A key keeps the share of its burst that is spent.
+    ///
+    /// `shown`: the limit that it is made of, which [`Engine::limits`] tells. False if there is no such limit.
+    pub fn set_rule(&mut self, limit: usize, rule: &LimitRule, shown: Option<&Limit>) -> bool {
+        if self.knows(limit) {
+            let asked = self.asked(self.engine.clock.now(), 1);
+            self.engine.table.set_rule(limit, rule, &asked);
+            if let Some(shown) = shown {
+                self.engine.table.show_limit(limit, shown, &asked);
+            }
+        }
+        self.knows(limit)
+    }
+
+    /// Says whether the owner of a partition is heard, for limits with a bound on unconfirmed units (`bounded`) or those without.
+    pub fn set_cut(&mut self, partition: usize, bounded: bool, cut: bool) {
+        self.engine.table.set_cut(partition, bounded, cut);
+    }
+
+    /// Gives a key a cell if it has none, without charging it. False if there is no room. `now`: on the engine's clock.
+    pub fn open(&mut self, key: u64, limit: usize, now: u64) -> bool {
+        let client = if self.engine.table.is_several() {
+            Fingerprint::of_key(key, limit)
+        } else {
+            Fingerprint::new(key)
+        };
+        self.knows(limit) && self.engine.table.open_cell(client, limit, &self.asked(now, 0))
+    }
+
+    /// Puts a lease in force: `to` gives the state under it, from what was before. It is asked again whenever the cell was charged
+    /// meanwhile; what it returns goes back only if the outcome says so.
+    pub fn give(&mut self, key: u64, grant: &Grant, to: impl FnMut(&Before) -> Switched) -> Outcome {
+        self.at_work(Outcome::Gone, |syncer| syncer.give(key, grant, to))
+    }
+
+    /// Ends a lease: `to` gives the state by the rule without one, which it is told, from the lease and the state under it.
+    /// Under a limit with an overdraft `left` gets the units that were spent under the lease and not drained: in the cell they
+    /// would pass for overdraft. `now`: on the engine's clock.
     pub fn end(
         &mut self,
-        client: Fingerprint,
+        key: u64,
         limit: usize,
-        without: &Gcra,
-        to: impl FnMut(Gcra, u64) -> Switched,
+        now: u64,
+        mut to: impl FnMut(&Gcra, Gcra, u64) -> Switched,
+        left: &mut dyn FnMut(u64),
     ) -> Outcome {
-        self.syncer.end(client, limit, without, to)
+        if !self.knows(limit) {
+            return Outcome::Gone;
+        }
+        let (without, charged) = self.engine.table.rule_without_lease(key, limit);
+        self.at_work(Outcome::Gone, |syncer| {
+            syncer.end(
+                key,
+                &without,
+                charged,
+                now,
+                |lease, state| to(&without, lease, state),
+                left,
+            )
+        })
+    }
+}
+
+impl Drop for Synchroniser {
+    fn drop(&mut self) {
+        self.engine.table.give_up_syncing();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ratelimit_model::{Decision, Gcra, Limit, time};
 
 use crate::clock::Clock;
+use crate::clustered::{Refunds, Vain};
 use crate::counters::Counters;
 use crate::error::EngineError;
 use crate::hash::{Fingerprint, HashKey};
@@ -69,6 +70,8 @@ pub struct Stats {
     pub snapshot: Option<SnapshotStats>,
     /// How long sampled decisions took.
     pub latency: Latency,
+    /// What was counted for the cluster in vain, on a node of one.
+    pub counted_in_vain: Option<Vain>,
     /// With whom the table is shared: `no`, `children` or `name`.
     pub shared_with: &'static str,
     /// How many limiters are attached to the table, this one among them; 1 if it is not shared.
@@ -88,6 +91,7 @@ pub struct Engine {
     pub(crate) changes: AtomicU64,
     pub(crate) first_use: FirstUse,
     sharing: Option<Sharing>,
+    pub(crate) refunds: Option<Refunds>,
 }
 
 impl Engine {
@@ -110,7 +114,63 @@ impl Engine {
             changes: AtomicU64::new(0),
             first_use: FirstUse::default(),
             sharing: None,
+            refunds: None,
         })
+    }
+
+    /// Makes an engine on a node of a cluster: what it allows is counted beside each cell, to be reported to the key's owner, and
+    /// owners' leases are obeyed. Nothing is reported and no lease comes without one who [synchronises](Engine::synchronise).
+    ///
+    /// `unconfirmed`: for each limit, the units that may be spent on a key before an owner knows of them: `u64::MAX` for no bound,
+    /// 0 for a limit that is never exceeded. It holds until a [rule](crate::clustered::Synchroniser::set_rule) is given.
+    ///
+    /// **What is different** from an engine of its own:
+    /// - What a decision says is left is what this node may spend.
+    /// - A block holds on this node. A reset lifts the block; it forgets what was spent, on this node, only where no bound on
+    ///   unconfirmed units says that the limit must never be exceeded.
+    /// - Requests whose time is given are decided on this node alone, by the rule for keys without a lease and apart from those
+    ///   by the own clock; they are not counted. Under a limit with a bound they are denied.
+    /// - A client cannot have a limit of its own, and limits are changed through the cluster: both are refused.
+    /// - At the bound of the table, keys without a cell of their own are not counted, and denied under a limit with a bound.
+    ///
+    /// Memory: 36 bytes a cell and the leases. Errors: see [`EngineError`]; nothing is left behind.
+    pub fn clustered(config: Config, unconfirmed: &[u64]) -> Result<Self, EngineError> {
+        let given = Self::checked(&config.limits)?;
+        if unconfirmed.len() != given {
+            return Err(EngineError::Lengths {
+                keys: given,
+                others: unconfirmed.len(),
+            });
+        }
+        let geometry = Self::geometry(config.max_keys, given)?.clustered();
+        let table = Table::new(geometry, &config.limits, config.overflow).map_err(EngineError::Memory)?;
+        for (limit, &unconfirmed) in unconfirmed.iter().enumerate() {
+            table.set_cluster_rules(limit, unconfirmed, u64::MAX);
+        }
+        Ok(Engine {
+            table,
+            hash_key: config.hash_key,
+            clock: config.clock,
+            limits: given,
+            counters: Counters::new(),
+            sampled: Box::default(),
+            changes: AtomicU64::new(0),
+            first_use: FirstUse::default(),
+            sharing: None,
+            refunds: Some(Refunds::default()),
+        })
+    }
+
+    /// Whether this is an engine on a node of a cluster.
+    #[must_use]
+    pub fn is_clustered(&self) -> bool {
+        self.refunds.is_some()
+    }
+
+    /// How many limits there are.
+    #[must_use]
+    pub fn limit_count(&self) -> usize {
+        self.limits
     }
 
     /// For so many live clients under so many limits.
@@ -156,6 +216,7 @@ impl Engine {
                 changes: AtomicU64::new(0),
                 first_use: FirstUse::default(),
                 sharing: Some(sharing.clone()),
+                refunds: None,
             };
             crate::share::open(&config, &sharing, &mut |opened| {
                 let mut engine = over(opened);
@@ -289,10 +350,36 @@ impl Engine {
     fn allow(&self, client: Fingerprint, place: &Place, now: u64, alone: bool) -> bool {
         let allowed = match self.table.decide_at(place, now, Axis::Own, 1) {
             Some(ruling) => ruling.allowed,
-            None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
+            None => {
+                std::hint::cold_path();
+                self.allow_otherwise(client, place.first_line(), now)
+            }
         };
         self.counted(client, allowed, alone.then_some(now));
         allowed
+    }
+
+    /// On a node of a cluster, and in all cases that are not the common one.
+    #[inline(never)]
+    fn allow_otherwise(&self, client: Fingerprint, line: u64, now: u64) -> bool {
+        let place = self.table.place(client, line);
+        match self.table.decide_counted_at(&place, now, 1, &self.clock) {
+            Some(allowed) => allowed,
+            None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
+        }
+    }
+
+    #[inline(never)]
+    fn decide_otherwise(&self, client: Fingerprint, line: u64, now: u64, axis: Axis, cost: u64) -> Decision {
+        let place = self.table.place(client, line);
+        let counted = match axis {
+            Axis::Own => self.table.decide_counted_at::<Ruling>(&place, now, cost, &self.clock),
+            Axis::Given => None,
+        };
+        match counted {
+            Some(ruling) => ruling.decision(),
+            None => self.decide_the_long_way(client, now, axis, cost),
+        }
     }
 
     #[inline(always)]
@@ -353,7 +440,10 @@ impl Engine {
     fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64, alone: bool) -> Decision {
         let decision = match self.table.decide_at(place, now, axis, cost) {
             Some(ruling) => ruling.decision(),
-            None => self.decide_the_long_way(client, now, axis, cost),
+            None => {
+                std::hint::cold_path();
+                self.decide_otherwise(client, place.first_line(), now, axis, cost)
+            }
         };
         self.counted(client, decision.allowed, alone.then_some(now));
         decision
@@ -363,10 +453,11 @@ impl Engine {
     #[must_use]
     pub fn peek(&self, client: Fingerprint, cost: u64, now: Option<Duration>) -> Decision {
         let asked = self.asked(cost, now);
-        if let Some(blocked) = self.blocked(client, &asked) {
+        if let Some(blocked) = self.blocked(client, &asked).or_else(|| self.refused(&asked)) {
             return blocked;
         }
-        self.binding((0..self.limits_of(client)).map(|limit| self.table.peek(client, limit, &asked)))
+        let cell = self.cell_of(client, asked.axis);
+        self.binding((0..self.limits_of(client)).map(|limit| self.table.peek(cell, limit, &asked)))
     }
 
     /// Decides many requests. `answer` decides one of them.
@@ -490,16 +581,20 @@ impl Engine {
     }
 
     fn decide_by_all(&self, client: Fingerprint, asked: &Asked<'_>) -> Decision {
-        if let Some(blocked) = self.blocked(client, asked) {
+        if let Some(blocked) = self.blocked(client, asked).or_else(|| self.refused(asked)) {
             return blocked;
         }
         let limits = self.limits_of(client);
+        let client = self.cell_of(client, asked.axis);
         if limits == 1 {
             return self.table.decide(client, 0, asked).decision();
         }
         // All are asked before any is charged, so that a denial writes nothing (but what brings a cell up to date).
         let asked_first = self.binding((0..limits).map(|limit| self.table.ask(client, limit, asked)));
         if !asked_first.allowed {
+            if self.is_clustered() && asked.axis == Axis::Own {
+                self.want(client, asked);
+            }
             return asked_first;
         }
         let mut rulings: [Option<Ruling>; MAX_LIMITS] = [None; MAX_LIMITS];
@@ -509,13 +604,57 @@ impl Engine {
                 // Another thread was faster at this limit. What was charged goes back; whoever saw it charged meanwhile
                 // may have been denied one request too many, never allowed one.
                 for (earlier, charged) in rulings.iter().flatten().enumerate() {
-                    self.table.take_back(client, earlier, asked, charged.tat);
+                    if self.is_clustered() {
+                        self.give_back(client, earlier, asked);
+                    } else {
+                        self.table.take_back(client, earlier, asked, charged.tat);
+                    }
                 }
                 return ruling.decision();
             }
             *charged = Some(ruling);
         }
         self.binding(rulings.into_iter().flatten())
+    }
+
+    /// Tells the owners of a request that some of several limits deny: it is decided under those, which says so beside the cell.
+    #[cold]
+    fn want(&self, client: Fingerprint, asked: &Asked<'_>) {
+        for limit in 0..self.limits {
+            let is_denied = !self.table.peek(client, limit, asked).allowed;
+            // Allowed after all, since a lease came meanwhile: but the request is denied as a whole.
+            if is_denied && self.table.decide(client, limit, asked).allowed {
+                self.give_back(client, limit, asked);
+            }
+        }
+    }
+
+    fn give_back(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
+        let sent = self.table.refund(client, limit, asked);
+        if sent > 0
+            && let Some(refunds) = &self.refunds
+        {
+            refunds.add(self.table.key(client, limit), limit, sent);
+        }
+    }
+
+    /// Where a client is kept. By times that are given, a node of a cluster keeps it apart: cells by the own clock may be under
+    /// leases, which know no other time.
+    fn cell_of(&self, client: Fingerprint, axis: Axis) -> Fingerprint {
+        match axis {
+            Axis::Given if self.is_clustered() => client.of_given(),
+            _ => client,
+        }
+    }
+
+    /// What is said to a request whose time is given under a limit that only an owner can keep.
+    fn refused(&self, asked: &Asked<'_>) -> Option<Decision> {
+        if asked.axis == Axis::Own || asked.cost == 0 || !self.is_clustered() {
+            return None;
+        }
+        let limit = (0..self.limits).find(|&limit| self.table.is_hard(limit))?;
+        let burst = self.table.rule_without_lease(0, limit).0.burst();
+        Some(Decision::new(false, burst, 0, Decision::NEVER, Duration::ZERO))
     }
 
     /// Of several rulings the one that binds.
@@ -569,8 +708,9 @@ impl Engine {
     pub fn refund(&self, client: Fingerprint, cost: u64, now: Option<Duration>) {
         let _changed = Changed(&self.changes);
         let asked = self.asked(cost, now);
+        let cell = self.cell_of(client, asked.axis);
         for limit in 0..self.limits_of(client) {
-            self.table.refund(client, limit, &asked);
+            self.give_back(cell, limit, &asked);
         }
     }
 
@@ -578,8 +718,14 @@ impl Engine {
     pub fn reset(&self, client: Fingerprint, now: Option<Duration>) {
         let _changed = Changed(&self.changes);
         let asked = self.asked(1, now);
+        let own = self.asked(1, None);
         for limit in 0..self.limits {
-            self.table.reset(client, limit, &asked);
+            if self.is_clustered() {
+                self.table.reset(client, limit, &own);
+                self.table.reset(client.of_given(), limit, &asked);
+            } else {
+                self.table.reset(client, limit, &asked);
+            }
         }
         if self.table.has_records() {
             self.table.administer(&asked).remove_record(client.of_block());
@@ -616,8 +762,14 @@ impl Engine {
 
     /// Puts other limits in force, one for each, while decisions run. A client keeps the share of its burst that is spent.
     ///
-    /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
+    /// Errors: another number of limits, or one that makes no sense, or this is a node of a cluster, where limits are the
+    /// cluster's; nothing is changed then.
     pub fn set_limits(&self, limits: &[Limit]) -> Result<(), EngineError> {
+        if self.is_clustered() {
+            return Err(EngineError::Clustered(
+                "limits of a node of a cluster are those of all its nodes: change them through the cluster",
+            ));
+        }
         if limits.len() != self.limits {
             return Err(EngineError::LimitCount {
                 given: limits.len(),
@@ -634,9 +786,18 @@ impl Engine {
 
     /// Gives a client a limit of its own, in place of all others, or takes it away again.
     ///
-    /// Errors: a limit that makes no sense, or no room; the client stays under the limit it had.
+    /// Errors: a limit that makes no sense, or no room, or this is a node of a cluster; the client stays under the limit it had.
     pub fn set_override(&self, client: Fingerprint, limit: Option<Limit>) -> Result<(), EngineError> {
         let gcra = limit.as_ref().map(Gcra::new).transpose()?;
+        if self.is_clustered() {
+            return match gcra {
+                None => Ok(()),
+                // Each node would grant all of it.
+                Some(_) => Err(EngineError::Clustered(
+                    "a client cannot have a limit of its own in a cluster, since each node would grant it in full:                      give such clients a limiter with that limit",
+                )),
+            };
+        }
         let _changed = Changed(&self.changes);
         let asked = self.asked(1, None);
         let admin = self.table.administer(&asked);
@@ -676,11 +837,15 @@ impl Engine {
             inserted,
             recycled,
             translated,
-            // No engine is clustered yet.
-            voided: _,
-            undo_failed: _,
-            refunded: _,
+            voided,
+            undo_failed,
+            refunded,
         } = &self.table.events;
+        let vain = || Vain {
+            voided: voided.load(Relaxed),
+            undo_failed: undo_failed.load(Relaxed),
+            refunded: refunded.load(Relaxed),
+        };
         Stats {
             allowed,
             denied,
@@ -694,6 +859,7 @@ impl Engine {
             clock_fell_back: self.clock.fell_back(),
             snapshot: None,
             latency: self.sampled.latency(),
+            counted_in_vain: self.is_clustered().then(vain),
             shared_with: self.shared_with(),
             attached: self.table.attached(),
         }

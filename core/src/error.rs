@@ -49,6 +49,8 @@ pub enum EngineError {
     ShareFull,
     /// The shared table cannot be made, opened or removed.
     ShareUnavailable(String),
+    /// A node of a cluster does not do this by itself.
+    Clustered(&'static str),
 }
 
 impl fmt::Display for EngineError {
@@ -98,6 +100,7 @@ impl fmt::Display for EngineError {
                 name.escape_debug()
             ),
             EngineError::ShareMismatch(text) | EngineError::ShareUnavailable(text) => f.write_str(text),
+            EngineError::Clustered(text) => f.write_str(text),
             EngineError::ShareFull => write!(
                 f,
                 "{SLOTS} limiters are attached to the shared table already: use one limiter for each process, or another name"

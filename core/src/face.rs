@@ -51,7 +51,7 @@ impl ModelTable {
     pub fn is_allowed(&self, client: u64, now: u64, cost: u64) -> bool {
         let place = self.table.approach(Fingerprint::new(client));
         let ruling = if self.table.side().is_some() {
-            self.table.decide_counted_at(&place, now, cost)
+            self.table.decide_counted_at(&place, now, cost, &self.clock)
         } else {
             self.table.decide_at(&place, now, Axis::Own, cost)
         };
@@ -283,6 +283,25 @@ impl ModelSyncer<'_> {
             .drain(Map::Dirty, &mut |_, _| true, &mut |report| reports.push(report));
     }
 
+    /// Lists all that there is to report.
+    pub fn list_all(&mut self) {
+        self.syncer.list_all();
+    }
+
+    /// Takes all bits and stops for ever.
+    pub fn take_bits_and_stop(&mut self) {
+        self.syncer.take_bits_and_stop();
+    }
+
+    /// Writes a lease in place of another and stops for ever before it is in force.
+    pub fn give_and_stop(&mut self, client: u64, lease: &ModelLease, now: u64) {
+        let gcra = Gcra::new(&lease.limit).expect("a model's limit");
+        self.syncer.give_and_stop(client, &Grant::of(gcra), |old, at| {
+            let held = lease.tokens + tokens(&old, at, now);
+            state(&gcra, held.min(gcra.burst()), now)
+        });
+    }
+
     /// The owner confirms all that was drained so far; returns how many units.
     pub fn confirm_all(&mut self) -> u64 {
         let mut units = 0;
@@ -296,9 +315,8 @@ impl ModelSyncer<'_> {
     /// Gives a lease at `now`, by tokens and time in whole intervals; returns what comes back, or nothing if the key is gone.
     pub fn give(&mut self, client: u64, lease: &ModelLease, now: u64) -> Option<u64> {
         let gcra = Gcra::new(&lease.limit).expect("a model's limit");
-        let grant = Grant { gcra, until: None };
-        let outcome = self.syncer.give(Fingerprint::new(client), 0, &grant, |before| {
-            let held = lease.tokens + before.map_or(0, |(old, state)| tokens(&old, state, now));
+        let outcome = self.syncer.give(client, &Grant::of(gcra), |before| {
+            let held = lease.tokens + before.lease.map_or(0, |(old, state)| tokens(&old, state, now));
             let kept = held.min(gcra.burst());
             Switched {
                 tat: state(&gcra, kept, now),
@@ -313,13 +331,12 @@ impl ModelSyncer<'_> {
 
     /// Ends a lease at `now`: all that is left comes back. True if no lease is in force then.
     pub fn end(&mut self, client: u64, now: u64) -> (u64, bool) {
-        let without = self.table.table.terms_gcra();
-        let outcome = self
-            .syncer
-            .end(Fingerprint::new(client), 0, &without, |lease, at| Switched {
-                tat: state(&without, 0, now),
-                returned: tokens(&lease, at, now),
-            });
+        let (charged, without) = self.table.table.terms_of_limit();
+        let to = |lease, at| Switched {
+            tat: state(&without, 0, now),
+            returned: tokens(&lease, at, now),
+        };
+        let outcome = self.syncer.end(client, &without, charged, now, to, &mut |_| ());
         match outcome {
             Outcome::Done(returned) => (returned, true),
             Outcome::Standing(returned) => (returned, false),

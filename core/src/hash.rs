@@ -120,6 +120,26 @@ impl Fingerprint {
         if key == 0 { 1 << LIMIT_BITS } else { key }
     }
 
+    /// A fingerprint whose key under one of several limits is this one. A key keeps 61 bits of a fingerprint, so it is not always
+    /// the one that the key was made from.
+    #[must_use]
+    pub(crate) fn of_key(key: u64, index: usize) -> Self {
+        let factor = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15 << 1) | 1;
+        // Newton's way to the inverse of an odd number: 3 bits are right, and each step doubles them.
+        let mut inverse = factor;
+        for _ in 0..5 {
+            inverse = inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse)));
+        }
+        Fingerprint::new(key.wrapping_mul(inverse))
+    }
+
+    /// The same client by times that are given, on a clustered table: a cell of its own, which no owner knows of.
+    #[inline]
+    #[must_use]
+    pub(crate) fn of_given(self) -> Self {
+        Fingerprint::new(self.0 ^ 0x91e7_91e7_91e7_91e7)
+    }
+
     /// The record of a block of this client.
     #[inline]
     #[must_use]
@@ -161,6 +181,7 @@ mod tests {
             for limit in 0..8 {
                 let key = f.among_limits(limit);
                 assert!(key != 0 && key & LIMIT_MASK == limit as u64, "{bits:x} under {limit}");
+                assert_eq!(Fingerprint::of_key(key, limit).among_limits(limit), key);
             }
         }
         let f = Fingerprint::new(0x1234_5678_9abc_def1);

@@ -19,12 +19,15 @@ use crate::snapshot::{
 /// Debts that are put into the table in one go.
 const BATCH: usize = 4_096;
 
+/// One for the keeper of snapshots, one for the node of a cluster.
+const WAITERS: usize = 2;
+
 /// What waits for the first decision of a process.
 #[derive(Default)]
 pub(crate) struct FirstUse {
     /// The process that has called it; 0 if none has.
     seen: AtomicU64,
-    call: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    calls: [OnceLock<Box<dyn Fn() + Send + Sync>>; WAITERS],
 }
 
 impl FirstUse {
@@ -41,19 +44,29 @@ impl FirstUse {
     pub(crate) fn take(&self) {
         let here = process::generation();
         // Relaxed: only one of several threads gets another value than `here`; nothing else hangs on the order.
-        if self.seen.swap(here, Ordering::Relaxed) != here
-            && let Some(call) = self.call.get()
-        {
-            call();
+        if self.seen.swap(here, Ordering::Relaxed) != here {
+            for call in self.calls.iter().filter_map(OnceLock::get) {
+                call();
+            }
         }
     }
 }
 
 impl Engine {
     /// Has `call` called after the first decision of this process, and of every forked child; the first of this process does. It
-    /// runs on the deciding thread: it should only start a thread. False if something waits already.
+    /// runs on the deciding thread: it should only start a thread. False if two wait already.
     pub fn at_first_use(&self, call: impl Fn() + Send + Sync + 'static) -> bool {
-        let set = self.first_use.call.set(Box::new(call)).is_ok();
+        let mut call: Box<dyn Fn() + Send + Sync> = Box::new(call);
+        let mut set = false;
+        for place in &self.first_use.calls {
+            match place.set(call) {
+                Ok(()) => {
+                    set = true;
+                    break;
+                }
+                Err(taken) => call = taken,
+            }
+        }
         if set {
             self.first_use.seen.store(0, Ordering::Relaxed);
         }

@@ -97,6 +97,8 @@ impl Drop for Blocked {
 
 #[cfg(unix)]
 pub(crate) use owned::Owned;
+#[cfg(unix)]
+pub use owned::{InThisProcess, open_in_this_process};
 
 /// Descriptors that a forked child does not keep.
 #[cfg(unix)]
@@ -133,19 +135,12 @@ mod owned {
                 std::thread::yield_now();
             }
             let opened = open().and_then(|file| {
-                let mut places = KEPT.iter().enumerate();
-                let free = places.find(|(_, kept)| {
-                    let take = kept.compare_exchange(-1, file.as_raw_fd(), Ordering::AcqRel, Ordering::Relaxed);
-                    take.is_ok()
-                });
-                match free {
-                    Some((place, _)) => Ok(Owned {
-                        file: ManuallyDrop::new(file),
-                        place,
-                        generation,
-                    }),
-                    None => Err(io::Error::other("this process has 1,024 shared limiters open already")),
-                }
+                let place = keep(file.as_raw_fd())?;
+                Ok(Owned {
+                    file: ManuallyDrop::new(file),
+                    place,
+                    generation,
+                })
             });
             BUSY.store(false, Ordering::Release);
             opened
@@ -172,6 +167,62 @@ mod owned {
                 place,
                 generation: super::generation(),
             }
+        }
+    }
+
+    /// Says that a descriptor is to be closed in every forked child; see [`open_in_this_process`].
+    #[derive(Debug)]
+    pub struct InThisProcess {
+        place: usize,
+        generation: u64,
+    }
+
+    /// Opens something whose descriptor a forked child is not to keep: a socket that a child held open would keep its port
+    /// taken after this process has ended.
+    ///
+    /// Errors: those of `open`, and too many of these in one process.
+    ///
+    /// # Safety
+    /// In a forked child nothing uses or closes what was opened. In this process the second value is dropped before what was
+    /// opened is closed.
+    pub unsafe fn open_in_this_process<F: AsRawFd>(
+        open: impl FnOnce() -> io::Result<F>,
+    ) -> io::Result<(F, InThisProcess)> {
+        let generation = super::generation();
+        while BUSY.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        let opened = open().and_then(|opened| {
+            let place = keep(opened.as_raw_fd())?;
+            Ok((opened, InThisProcess { place, generation }))
+        });
+        BUSY.store(false, Ordering::Release);
+        opened
+    }
+
+    /// Takes a place for a descriptor; only while [`BUSY`] is this caller's.
+    fn keep(fd: RawFd) -> io::Result<usize> {
+        let mut places = KEPT.iter();
+        let free = places.position(|kept| {
+            let take = kept.compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Relaxed);
+            take.is_ok()
+        });
+        free.ok_or_else(|| {
+            io::Error::other("this process has 1,024 shared limiters and cluster nodes open already: close some")
+        })
+    }
+
+    impl Drop for InThisProcess {
+        fn drop(&mut self) {
+            if self.generation != super::generation() {
+                // Closed when this child was made.
+                return;
+            }
+            while BUSY.swap(true, Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            KEPT[self.place].store(-1, Ordering::Release);
+            BUSY.store(false, Ordering::Release);
         }
     }
 
@@ -216,8 +267,8 @@ mod owned {
         for kept in &KEPT {
             let fd = kept.swap(-1, Ordering::Relaxed);
             if fd >= 0 {
-                // Safety: the descriptor is the child's copy of one that only an `Owned` of the parent's uses, and that one does not
-                // touch it in another generation.
+                // Safety: the descriptor is the child's copy of one that only an `Owned` of the parent's uses, which does not
+                // touch it in another generation, or of one that nobody uses in a child, as `open_in_this_process` was promised.
                 unsafe { libc::close(fd) };
             }
         }

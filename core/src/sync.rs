@@ -238,6 +238,8 @@ pub enum Rule {
     LeasedIsTaken,
     /// A decision under a lease reads the word again after the lease.
     LeaseAgain,
+    /// Who switches reads how much is counted after he has read the word that he swaps.
+    SplitAfterWord,
 }
 
 #[cfg(not(ratelimit_loom))]

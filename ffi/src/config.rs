@@ -48,7 +48,12 @@ impl Config {
         self.note(name, outcome)
     }
 
-    fn note(&mut self, name: &'static str, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn set_cluster(&mut self, name: &'static str, value: OptionValue) -> Result<(), Failure> {
+        let outcome = self.options.set_cluster(name, value).map_err(Failure::from);
+        self.note(name, outcome)
+    }
+
+    pub(crate) fn note(&mut self, name: &'static str, outcome: Result<(), Failure>) -> Result<(), Failure> {
         self.refused.retain(|(refused, ..)| *refused != name);
         if let Err(failure) = &outcome {
             self.refused.push((name, failure.result, failure.text.to_string()));
@@ -142,7 +147,7 @@ pub extern "C" fn ratelimit_config_new_for_rules() -> *mut ratelimit_config {
     })
 }
 
-fn change(
+pub(crate) fn change(
     entry: &'static str,
     config: *mut ratelimit_config,
     change: impl FnOnce(&mut Config) -> Result<(), Failure>,

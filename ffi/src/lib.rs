@@ -11,6 +11,7 @@
 
 mod boundary;
 mod client_ip;
+mod cluster;
 mod config;
 mod decide;
 mod decision;

@@ -61,6 +61,10 @@ pub enum ratelimit_result {
     RATELIMIT_ERR_SHARE_FULL = 32,
     /// The shared table cannot be made, opened or removed.
     RATELIMIT_ERR_SHARE_UNAVAILABLE = 33,
+    /// A cluster's name, address, owner, certificate or secret cannot be.
+    RATELIMIT_ERR_CLUSTER_CONFIG = 40,
+    /// A cluster's node cannot be started.
+    RATELIMIT_ERR_CLUSTER_START = 41,
 
     /// C only: a pointer is NULL that must not be, or is not aligned.
     RATELIMIT_ERR_NULL = 1001,
@@ -114,6 +118,8 @@ told! {
     RATELIMIT_ERR_SHARE_MISMATCH c"share_mismatch" c"the shared table has other limits, size, hash key or clock"
     RATELIMIT_ERR_SHARE_FULL c"share_full" c"too many limiters are attached to the shared table"
     RATELIMIT_ERR_SHARE_UNAVAILABLE c"share_unavailable" c"the shared table cannot be made, opened or removed"
+    RATELIMIT_ERR_CLUSTER_CONFIG c"cluster_config" c"a cluster's name, address, owner, certificate or secret cannot be"
+    RATELIMIT_ERR_CLUSTER_START c"cluster_start" c"a cluster's node cannot be started"
     RATELIMIT_ERR_NULL c"null" c"a pointer is NULL that must not be, or is not aligned"
     RATELIMIT_ERR_LENGTH c"length" c"a length above PTRDIFF_MAX, or a struct_size that this version does not know"
     RATELIMIT_ERR_TEXT c"text" c"a text that is not UTF-8"

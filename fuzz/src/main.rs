@@ -9,6 +9,7 @@ mod damage;
 mod decoder;
 mod memory;
 mod node;
+mod resp;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,9 +17,10 @@ use std::time::Instant;
 #[global_allocator]
 static MEMORY: memory::Counting = memory::Counting;
 
-const USAGE: &str = "usage: ratelimit-fuzz decoder|node [--count N] [--seed S]\n\
+const USAGE: &str = "usage: ratelimit-fuzz decoder|node|resp [--count N] [--seed S]\n\
     decoder: frames into the message decoder: no panic, little memory, and what is understood encodes to the same bytes\n\
-    node: streams into a whole node: no panic, bounded memory, honest links stay up";
+    node: streams into a whole node: no panic, bounded memory, honest links stay up\n\
+    resp: requests of Redis's protocol into a node: no panic, no large allocation, only whole replies";
 
 struct Arguments {
     target: String,
@@ -54,6 +56,7 @@ fn run() -> Result<(), String> {
     let summary = match arguments.target.as_str() {
         "decoder" => decoder::campaign(arguments.count, arguments.seed),
         "node" => node::campaign(arguments.count, arguments.seed),
+        "resp" => resp::campaign(arguments.count, arguments.seed),
         other => return Err(format!("{other} is no target\n{USAGE}")),
     };
     let seconds = start.elapsed().as_secs_f64();

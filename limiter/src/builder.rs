@@ -36,6 +36,8 @@ pub struct Builder {
     persist: Option<Persist>,
     restore: Restore,
     share: Share,
+    #[cfg(feature = "cluster")]
+    cluster: Option<crate::ClusterConfig>,
 }
 
 /// What was asked for of sharing.
@@ -191,6 +193,26 @@ impl Builder {
         self
     }
 
+    /// Makes the limiter one node of several that keep one limit; see [`ClusterConfig`](crate::ClusterConfig).
+    ///
+    /// Every node decides by itself, in the time of a limiter without a cluster, and tells the owner of a key what was spent; owners
+    /// answer with the part that each node may spend. Nodes find each other by [seeds](crate::ClusterConfig::seeds) and trust each
+    /// other by certificates; all have the same limits, in the same order.
+    ///
+    /// The certificates are read and the UDP port is taken by [`build`](Builder::build). The thread that speaks to the others starts
+    /// with the first decision or with [`ready`](crate::Limiter::ready); [`close`](crate::Limiter::close) and dropping the last
+    /// handle hand over what this node owns and say goodbye, which takes up to three seconds.
+    ///
+    /// **What is different in a cluster.** A decision's `remaining` is what this node may spend now. Requests whose time is given are
+    /// decided by this node alone, and denied under a bounded or strict limit. A block holds on this node, and so does a reset, which
+    /// forgets what was spent only under an eventual limit. A client cannot have a limit of its own. [`set_limit`](crate::Limiter::set_limit) changes the
+    /// limit on all nodes. A table is not shared with other processes at the same time, and a forked child is no node.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(mut self, config: crate::ClusterConfig) -> Self {
+        self.cluster = Some(config);
+        self
+    }
+
     fn sharing(&self) -> Result<Option<Sharing>, Error> {
         let refuse = |text: &str| Err(Error::ShareMismatch(text.to_owned()));
         let with = match (&self.share.name, self.share.with_children) {
@@ -227,15 +249,19 @@ impl Builder {
     /// snapshot path that cannot be used or that another limiter uses, or no whole snapshot where one is required; for a shared
     /// table a name that cannot be, other limits than it has, too many processes, or no room for its file.
     pub fn build(self) -> Result<Limiter, Error> {
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_some() {
+            return self.build_node();
+        }
         let Some(sharing) = self.sharing()? else {
             return self.build_private();
         };
         let Some(persist) = self.persist.clone() else {
             let hash_key = self.hash_key.clone().map_or_else(random_key, Ok)?;
-            return Ok(Limiter {
-                engine: Arc::new(Engine::shared(self.config(hash_key), sharing)?),
-                keeper: None,
-            });
+            return Ok(Limiter::of(
+                Arc::new(Engine::shared(self.config(hash_key), sharing)?),
+                None,
+            ));
         };
         self.build_shared_and_kept(&sharing, persist)
     }
@@ -261,10 +287,7 @@ impl Builder {
     fn build_private(self) -> Result<Limiter, Error> {
         let Some(persist) = self.persist.clone() else {
             let hash_key = self.hash_key.clone().map_or_else(random_key, Ok)?;
-            return Ok(Limiter {
-                engine: Arc::new(Engine::new(self.config(hash_key))?),
-                keeper: None,
-            });
+            return Ok(Limiter::of(Arc::new(Engine::new(self.config(hash_key))?), None));
         };
         // Before the key: whoever holds the place may make it.
         let mut disk = persist.open()?;
@@ -272,8 +295,58 @@ impl Builder {
         let mut engine = Engine::new(self.config(hash_key))?;
         let restored = persist.restore(&mut disk, &mut engine, self.restore)?;
         let (engine, keeper) = persist.keep(engine, Some(disk), restored, self.hash_key.is_none());
-        let keeper = Some(Arc::new(keeper));
-        Ok(Limiter { engine, keeper })
+        Ok(Limiter::of(engine, Some(keeper)))
+    }
+
+    /// One node of a cluster. Its socket is bound last, so that whatever else is wrong leaves the port free.
+    #[cfg(feature = "cluster")]
+    fn build_node(mut self) -> Result<Limiter, Error> {
+        let cluster = self.cluster.take().unwrap_or_default();
+        if self.sharing()?.is_some() {
+            return Err(Error::Unsupported(
+                "a table is shared with other processes or kept by a cluster, not both: give each process a node of its own, with a name \
+                 and a port"
+                    .to_owned(),
+            ));
+        }
+        let path = self.persist.as_ref().map(|persist| persist.path.as_path());
+        let resolved = cluster.resolve(&self.limits, path)?;
+        let hash_key = HashKey::new(resolved.secret);
+        if self
+            .hash_key
+            .as_ref()
+            .is_some_and(|given| given.check_value() != hash_key.check_value())
+        {
+            return Err(Error::Option(
+                "hash_key is not the cluster's secret, which keys the hash on all nodes: leave hash_key out".to_owned(),
+            ));
+        }
+        let modes = crate::cluster::modes(&resolved.driver.node.limits);
+        let mut engine = Engine::clustered(self.config(hash_key), &crate::cluster::unconfirmed(&modes))?;
+        let kept = match self.persist.clone() {
+            None => None,
+            Some(persist) => {
+                let mut disk = persist.open()?;
+                let restored = persist.restore(&mut disk, &mut engine, self.restore)?;
+                Some((persist, disk, restored))
+            }
+        };
+        let prepared = ratelimit_quic::Driver::prepare(resolved.driver).map_err(crate::cluster::start_error)?;
+        let (engine, keeper) = match kept {
+            None => (Arc::new(engine), None),
+            Some((persist, disk, restored)) => {
+                // The secret is the cluster's: it lies with the certificates, and not beside the snapshot.
+                let (engine, keeper) = persist.keep(engine, Some(disk), restored, false);
+                (engine, Some(keeper))
+            }
+        };
+        let mut limiter = Limiter::of(engine, keeper);
+        limiter.cluster = Some(Arc::new(crate::cluster::Member::new(
+            limiter.engine.clone(),
+            prepared,
+            modes,
+        )));
+        Ok(limiter)
     }
 
     /// Whoever makes the table fills it from the snapshot, and has the place of the snapshot meanwhile. Afterwards the place is
@@ -312,8 +385,7 @@ impl Builder {
             }
         };
         let (engine, keeper) = persist.keep(engine, None, restored, self.hash_key.is_none());
-        let keeper = Some(Arc::new(keeper));
-        Ok(Limiter { engine, keeper })
+        Ok(Limiter::of(engine, Some(keeper)))
     }
 }
 

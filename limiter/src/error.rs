@@ -58,6 +58,10 @@ pub enum Error {
     ShareFull(String),
     /// The shared table cannot be made, opened or removed: no room, no rights, no tmpfs, or in use.
     ShareUnavailable(String),
+    /// What was said about the cluster cannot be: a name, an address, an owner, a file of certificates or of the secret.
+    ClusterConfig(String),
+    /// The node could not be started: its port is taken, or there is no thread.
+    ClusterStart(String),
 }
 
 /// An error's code, its name, and what it means, for all languages.
@@ -122,6 +126,8 @@ codes! {
     Error::ShareMismatch(_) => 31 "share_mismatch" "the shared table has other limits, size, hash key or clock"
     Error::ShareFull(_) => 32 "share_full" "too many limiters are attached to the shared table"
     Error::ShareUnavailable(_) => 33 "share_unavailable" "the shared table cannot be made, opened or removed"
+    Error::ClusterConfig(_) => 40 "cluster_config" "a cluster's name, address, owner, certificate or secret cannot be"
+    Error::ClusterStart(_) => 41 "cluster_start" "a cluster's node cannot be started"
 }
 
 impl fmt::Display for Error {
@@ -146,7 +152,9 @@ impl fmt::Display for Error {
             | Error::ShareName(text)
             | Error::ShareMismatch(text)
             | Error::ShareFull(text)
-            | Error::ShareUnavailable(text) => f.write_str(text),
+            | Error::ShareUnavailable(text)
+            | Error::ClusterConfig(text)
+            | Error::ClusterStart(text) => f.write_str(text),
             Error::Closed => f.write_str("this limiter was closed: make a new one"),
             Error::Internal(text) => {
                 write!(f, "a bug of ratelimit, please report it with this text: {text}")
@@ -201,6 +209,7 @@ impl From<EngineError> for Error {
             EngineError::ShareMismatch(_) => Error::ShareMismatch(text),
             EngineError::ShareFull => Error::ShareFull(text),
             EngineError::ShareUnavailable(_) => Error::ShareUnavailable(text),
+            EngineError::Clustered(_) => Error::Unsupported(text),
             // Memory, and what a later engine may add: the system's to solve.
             _ => Error::System(text),
         }
@@ -260,6 +269,8 @@ mod tests {
             (31, "share_mismatch"),
             (32, "share_full"),
             (33, "share_unavailable"),
+            (40, "cluster_config"),
+            (41, "cluster_start"),
         ];
         let listed: Vec<_> = ERROR_CODES.iter().map(|error| (error.code, error.name)).collect();
         assert_eq!(listed, promised);

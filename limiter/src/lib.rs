@@ -33,19 +33,28 @@
 //! [`Builder::share`] gives all processes of a user on a host one table, [`Builder::share_with_children`] those that are forked from
 //! one. Otherwise each process admits the whole limit. A limiter may be used in a forked child at once.
 //!
+//! # Several nodes
+//!
+//! [`Builder::cluster`] makes a limiter one node of several that keep one limit, over QUIC with mutual TLS; see [`ClusterConfig`].
+//!
 //! # Features
 //!
+//! - `cluster` (on if nothing is said): several nodes. Without it nothing of QUIC, TLS or tokio is built.
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
-//! [`address`], a client's network address as its key; [`client_ip`], that address behind proxies.
+//! [`address`], a client's network address as its key; [`client_ip`], that address behind proxies; [`events`], what is told through
+//! `tracing`.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 mod builder;
 pub mod client_ip;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
+pub mod events;
 pub mod headers;
 mod keeper;
 mod key;
@@ -59,6 +68,8 @@ pub mod tower;
 mod wait;
 
 pub use builder::Builder;
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterConfig, Mode, OnPartition, Peer, PeerState};
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
 pub use limiter::{HeavyClient, Limiter, Top};
@@ -80,6 +91,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/rules.md")]
 struct AboutRules;
+
+/// So do those about clusters.
+#[cfg(all(doctest, feature = "cluster"))]
+#[doc = include_str!("../../docs/cluster.md")]
+struct Clusters;
 
 /// So do those for users of governor.
 #[cfg(doctest)]

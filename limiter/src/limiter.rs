@@ -25,10 +25,22 @@ use crate::{Builder, ClientKey, Error, Key};
 #[derive(Clone)]
 pub struct Limiter {
     pub(crate) engine: Arc<Engine>,
+    /// Before the keeper, whose last snapshot has what is settled when a node says goodbye: fields are dropped in this order.
+    #[cfg(feature = "cluster")]
+    pub(crate) cluster: Option<Arc<crate::cluster::Member>>,
     pub(crate) keeper: Option<Arc<Keeper>>,
 }
 
 impl Limiter {
+    pub(crate) fn of(engine: Arc<Engine>, keeper: Option<Keeper>) -> Self {
+        Limiter {
+            engine,
+            keeper: keeper.map(Arc::new),
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        }
+    }
+
     /// Starts to make a limiter.
     pub fn builder() -> Builder {
         Builder::default()
@@ -211,7 +223,13 @@ impl Limiter {
     /// Puts other limits in force, one for each that the limiter has, in the same order.
     ///
     /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
+    ///
+    /// On a node of a cluster they are put in force on all nodes; those that cannot be reached now learn of them later.
     pub fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.set_limits(limits);
+        }
         Ok(self.engine.set_limits(limits)?)
     }
 
@@ -258,11 +276,17 @@ impl Limiter {
         }
     }
 
-    /// Writes a last snapshot, if snapshots are [kept](Builder::persist) and anything changed, and gives its place to others. For
-    /// all clones of this handle; dropping the last does the same. Decisions go on from memory.
+    /// Says goodbye to the [cluster](Builder::cluster), if there is one; writes a last snapshot, if snapshots are
+    /// [kept](Builder::persist) and anything changed, and gives its place to others. For all clones of this handle; dropping the
+    /// last does the same. Decisions go on from memory.
     ///
     /// Errors: the disk failed; the snapshot before is as it was.
     pub fn close(&self) -> Result<(), Error> {
+        // First: what others give back or take over now is in the snapshot.
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            cluster.close();
+        }
         self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.close())
     }
 
@@ -308,7 +332,13 @@ impl Limiter {
     /// The same as text for Prometheus, in its exposition format 0.0.4.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        crate::prometheus::text(&self.stats())
+        #[cfg_attr(not(feature = "cluster"), allow(unused_mut))]
+        let mut text = crate::prometheus::text(&self.stats());
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            cluster.prometheus(&mut text);
+        }
+        text
     }
 
     /// Looks at every cell and says whether the table is in order. Exact only while nobody decides.
@@ -317,6 +347,27 @@ impl Limiter {
     #[must_use]
     pub fn audit(&self) -> Audit {
         self.engine.audit()
+    }
+
+    // --- The cluster ---------------------------------------------------------------------------------------------
+
+    /// The other nodes of the [cluster](Builder::cluster) as this one sees them, by name; none without a cluster.
+    ///
+    /// Starts the node if it does not run yet. Cost: a copy of what the node's thread wrote down within the last second.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn peers(&self) -> Vec<crate::Peer> {
+        self.cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.peers())
+    }
+
+    /// Waits until every seed of the [cluster](Builder::cluster) is linked, at most for `timeout`; false if that is over first, or in a
+    /// forked child that is no node. Without a cluster it is true at once.
+    ///
+    /// Decisions need not wait for it: a node without links decides by what its [mode](crate::Mode) allows.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn ready(&self, timeout: Duration) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.ready(timeout))
     }
 
     // --- Shared tables -------------------------------------------------------------------------------------------

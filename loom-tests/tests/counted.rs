@@ -195,6 +195,36 @@ models! {
         holds!(admitted <= 1 + confirmed, "{admitted} admissions, {confirmed} confirmed");
     }
 
+    /// What is counted on top of units in flight crosses no zero, and is listed all the same.
+    overdraft_listed: quick(2, 150), full(3, 3_000) => {
+        let table = clustered(&[1], 1, 5, 2);
+        let first = table.decide(Y, 0, 1);
+        let owner = spawn(&table, |table| {
+            let mut syncer = table.syncer();
+            syncer.drain();
+            syncer.confirm_all()
+        });
+        let b = table.decide(Y, 0, 1);
+        let confirmed = join(owner);
+        let reports = drain(&table);
+        let counted = table.counted(&reports);
+        holds!(first && counted.left == 0, "{} units are counted and not listed", counted.left);
+        let told = confirmed + counted.of(Y);
+        holds!(told + counted.voided == 1 + u64::from(b) + counted.undo_failed, "{confirmed} confirmed, {counted:?}");
+    }
+
+    /// The one who drains stops for ever with the bits in his hand: the next one, who lists all, finds what they were set for.
+    stopped_drainer: quick(2, 150), full(3, 3_000) => {
+        let table = clustered(&[1], 1, 3, ANY);
+        let stopped = spawn(&table, |table| table.syncer().take_bits_and_stop());
+        let a = table.decide(Y, 0, 1);
+        let b = table.decide(Y, 0, 1);
+        join(stopped);
+        table.syncer().list_all();
+        holds!(a && b, "denied");
+        attributed(&identity(&table, Vec::new(), 2), 2, 0);
+    }
+
     /// A thread that inserts stops for ever: what it counted is reported or left, and nobody waits for it.
     stopped: quick(2, 150), full(3, 3_000) => {
         let table = clustered(&[1, 1], 1, 3, ANY);

@@ -62,6 +62,7 @@ fn says(rule: Rule) -> &'static str {
         Rule::FreeAfterSwitch => "a pair is free only when the word no longer names it",
         Rule::LeasedIsTaken => "a cell under a lease is not claimable",
         Rule::LeaseAgain => "a decision under a lease reads the word again after the lease",
+        Rule::SplitAfterWord => "who switches reads how much is counted after he has read the word that he swaps",
     }
 }
 

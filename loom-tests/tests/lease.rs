@@ -74,6 +74,34 @@ models! {
         holds!(admitted + returned == 2, "{admitted} admitted and {returned} returned of 2");
     }
 
+    /// A first lease without tokens, while one spends what need not be confirmed: all that is admitted is told as spent without
+    /// the lease.
+    told_apart: quick(3, 60), full(all, 3_000) => {
+        let table = clustered(&[1], 1, 3, 2);
+        let first = table.decide(Y, 0, 1);
+        let syncer = spawn(&table, |table| table.syncer().give(Y, &lease(1, 10 * T, 0), 0));
+        let a = table.decide(Y, 0, 1);
+        let given = join(syncer);
+        let mut syncer = table.syncer();
+        syncer.drain();
+        let without: u64 = syncer.reports.iter().filter(|report| !report.leased).map(|report| report.units).sum();
+        holds!(first && given.is_some(), "denied, or not given");
+        holds!(without > u64::from(a), "{without} told as spent without the lease of {}", 1 + u64::from(a));
+    }
+
+    /// The one who switches stops for ever with the lease written and not in force: it never is, and the next one goes on.
+    stopped: quick(3, 60), full(all, 3_000) => {
+        let table = asked();
+        let _ = table.syncer().give(Y, &lease(3, T, 2), 0);
+        let stopped = spawn(&table, |table| table.syncer().give_and_stop(Y, &lease(3, 10 * T, 1), 0));
+        let a = u64::from(table.decide(Y, 0, 1));
+        join(stopped);
+        let b = u64::from(table.decide(Y, 0, 1));
+        let returned = all_back(&table, 0);
+        holds!(a + b + returned == 2, "{} admitted and {returned} returned of 2", a + b);
+        holds!(a + b == 2, "{} admissions of 2", a + b);
+    }
+
     /// A lease ends while two decide: what they spent does not come back.
     end: quick(3, 60), full(all, 3_000) => {
         let table = asked();

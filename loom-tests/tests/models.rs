@@ -11,6 +11,8 @@ fn models_need_their_own_build() {
 #[cfg(ratelimit_loom)]
 mod backwards;
 #[cfg(ratelimit_loom)]
+mod bell;
+#[cfg(ratelimit_loom)]
 mod collective;
 #[cfg(ratelimit_loom)]
 mod counted;

@@ -44,6 +44,7 @@ every!(RULES: Rule [
     AdminProof, RepairOnTakeover, CountUnderTag, WideTag, CountBeforeCharge, ClaimerAsksField, FieldAfterWord, VoidBeforeKey,
     KeyBeforeCount, KeyBeforeDrain, UndoUnderTag, DirtyAfterCount, FlightStaysCounted, LeaseBeforeWord, OtherSlot, SwitchRaises,
     RefundStopsAtStart, LeasedStays, ReturnAfterSwitch, FreeAfterSwitch, LeasedIsTaken, LeaseAgain,
+    SplitAfterWord,
 ]);
 
 every!(SITES: Site [
@@ -197,6 +198,7 @@ fn without(rule: Rule) -> Verdict {
         Rule::FreeAfterSwitch => Fails("lease::end", 20),
         Rule::LeasedIsTaken => Fails("lease::against_claim", 5),
         Rule::LeaseAgain => Holds(LEASE_AGAIN),
+        Rule::SplitAfterWord => Fails("lease::told_apart", 20),
     }
 }
 

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::certs::{self, CertsArgs};
 use crate::failure::{EXIT_INTERRUPTED, EXIT_OK, Failure};
 use crate::inspect::{self, InspectArgs};
+use crate::manual::{self, CompletionsArgs, ManArgs};
 use crate::replay::{self, Ending, ReplayArgs};
 use crate::serve::{self, ServeArgs};
 use crate::stop::Stop;
@@ -29,6 +31,12 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Serves limits over HTTP and the protocol of Redis; needs no configuration
     Serve(ServeArgs),
+    /// Makes the certificates of a cluster: a private authority, and one for each node
+    Certs(CertsArgs),
+    /// Prints the manual page, of this command or of a subcommand
+    Man(ManArgs),
+    /// Prints what a shell needs to complete the command
+    Completions(CompletionsArgs),
 }
 
 const EXIT_CODES: &str = "\
@@ -56,7 +64,10 @@ pub fn run(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> 
     let outcome = match &cli.command {
         Command::Replay(args) => replay::run(args, stop, out, err, io::stderr().is_terminal()),
         Command::Inspect(args) => inspect::run(args, out).map(|()| Ending::Complete),
+        Command::Certs(args) => certs::run(args, out).map(|()| Ending::Complete),
         Command::Serve(args) => serve::run(args, stop, out, err).map(|()| Ending::Complete),
+        Command::Man(args) => manual::man(args, out).map(|()| Ending::Complete),
+        Command::Completions(args) => manual::completions(args, out).map(|()| Ending::Complete),
     };
     match outcome {
         Ok(Ending::Complete) => EXIT_OK,

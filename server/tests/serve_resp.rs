@@ -257,6 +257,45 @@ print('done')
 }
 
 #[test]
+fn ioredis_connects_and_throttles() {
+    // Where the package is installed: a folder with node_modules in it.
+    let folder = std::env::var("RATELIMIT_TEST_IOREDIS").unwrap_or_else(|_| ".".to_owned());
+    let node_js = |script: &str, port: &str| {
+        let mut command = Command::new("node");
+        command.current_dir(&folder).args(["-e", script, port]);
+        command.output()
+    };
+    if !node_js("require('ioredis')", "").is_ok_and(|output| output.status.success()) {
+        writeln!(
+            std::io::stderr(),
+            "skipped: node cannot require ioredis (npm: ioredis; RATELIMIT_TEST_IOREDIS names the folder)"
+        )
+        .unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::run(common::node::serve(directory.path(), &[]).env("RATELIMIT_TOKEN", "0123456789abcdef"));
+    let script = "
+const assert = require('node:assert')
+const Redis = require('ioredis')
+async function main () {
+  const redis = new Redis({ port: Number(process.argv[1]), password: '0123456789abcdef', connectionName: 'test', maxRetriesPerRequest: 1 })
+  assert.strictEqual(await redis.ping(), 'PONG')
+  assert.deepStrictEqual(await redis.call('CL.THROTTLE', 'a', 0, 1, 86400), [0, 1, 0, -1, 86400])
+  const pipeline = redis.pipeline()
+  for (let i = 0; i < 100; i++) pipeline.call('CL.THROTTLE', 'a', 0, 1, 86400)
+  for (const [error, reply] of await pipeline.exec()) assert(error === null && reply[0] === 1, String(error))
+  await assert.rejects(redis.call('CL.THROTTLE', 'a', 0, 0, 1), /Cell error: the rate limit is 0/)
+  await redis.quit()
+  console.log('done')
+}
+main().catch((error) => { console.error(error); process.exit(1) })
+";
+    let output = node_js(script, node.resp.rsplit(':').next().unwrap()).unwrap();
+    assert_eq!(common::stdout(&output), "done\n", "{}", common::stderr(&output));
+}
+
+#[test]
 fn whoever_reads_the_addresses_may_close_the_pipe() {
     let directory = tempfile::tempdir().unwrap();
     // The harness reads two lines and closes the pipe; the node was ended by that once.

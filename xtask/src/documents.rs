@@ -3,12 +3,59 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::steps::root;
+use crate::steps::{cargo, root};
 
 /// Folders that hold no documents of ours.
 const SKIPPED: [&str; 4] = ["target", ".git", "node_modules", ".venv"];
 
-pub(crate) fn check() -> Result<(), String> {
+/// The list of events, which is made from their table.
+const EVENTS: &str = "docs/events.md";
+
+/// Compares the list of events with the table, or with `--write` writes it.
+fn events(write: bool) -> Result<(), String> {
+    let made = cargo()
+        .args([
+            "run",
+            "--quiet",
+            "--locked",
+            "-p",
+            "ratelimit-server",
+            "--example",
+            "events",
+        ])
+        .output()
+        .map_err(|error| format!("the list of events could not be made: {error}"))?;
+    if !made.status.success() {
+        return Err(format!(
+            "the list of events could not be made: {}",
+            String::from_utf8_lossy(&made.stderr)
+        ));
+    }
+    let path = root().join(EVENTS);
+    if write {
+        return fs::write(&path, &made.stdout).map_err(|error| format!("{}: {error}", path.display()));
+    }
+    let known = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if known == made.stdout {
+        return Ok(());
+    }
+    Err(format!(
+        "{EVENTS} is not what the table of events says: cargo xtask documents --write"
+    ))
+}
+
+pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
+    match arguments {
+        [] => {
+            events(false)?;
+            check()
+        }
+        [option] if option == "--write" => events(true),
+        _ => Err("usage: cargo xtask documents [--write]".to_owned()),
+    }
+}
+
+fn check() -> Result<(), String> {
     let root = root();
     let mut documents = Vec::new();
     collect(&root, &mut documents)?;

@@ -1,6 +1,8 @@
 //! The project's chores. `cargo xtask` lists them; `cargo xtask test` is what the README and CI run.
 
+mod bench_serve;
 mod c;
+mod cluster;
 mod documents;
 mod install;
 mod node;
@@ -26,7 +28,10 @@ Usage: cargo xtask CHORE
   node       the Node.js binding: builds, checks and tests it
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   together   one limit held by processes in C, Node.js and Python; after c, node and python
-  documents  checks that the documents name only files that exist
+  cluster    one limit over nodes in Rust, Python, Node.js and C, second by second, while one is killed, one joins, one leaves; after c,
+             node and python; with --short as `test` runs it
+  bench-serve  the node against redis-server and an empty HTTP handler in one run; see docs/performance.md
+  documents  checks that the documents name only files that exist and list all events; --write writes docs/events.md
   help       this text
 ";
 
@@ -46,7 +51,9 @@ fn main() -> ExitCode {
         "node" => node::test(),
         "python" => python::test(),
         "together" => together::test(),
-        "documents" => documents::check(),
+        "cluster" => cluster::test(arguments.iter().any(|argument| argument == "--short")),
+        "bench-serve" => bench_serve::command(&arguments),
+        "documents" => documents::command(&arguments),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

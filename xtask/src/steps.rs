@@ -106,6 +106,8 @@ fn rustdoc() -> Result<(), String> {
                 "ratelimit",
                 "-p",
                 "ratelimit-protocol",
+                "-p",
+                "ratelimit-cluster-table",
             ]),
     )
 }
@@ -144,6 +146,7 @@ pub(crate) fn test() -> Result<(), String> {
     crate::node::test()?;
     crate::python::test()?;
     crate::together::test()?;
+    crate::cluster::test(true)?;
     simulate("1000")?;
     run(
         "the quick part of the accuracy tables",

@@ -12,11 +12,11 @@ function typeOf(takes) {
   const words = [...takes.matchAll(/"([^"]*)"/g)].map(([word]) => word);
   const kinds = [
     [/a whole number|a duration/, 'number'],
-    [/limit as text|hexadecimal|name of a file|a name/, 'string'],
-    [/list of such texts/, 'readonly string[]'],
+    [/limit as text|hexadecimal|name of a (file|directory)|a name|an address|"bounded:20"|PEM text|a list of (addresses|node)/, 'string'],
+    [/list of (such texts|addresses|node|them)/, 'readonly string[]'],
     [/true or false/, 'boolean'],
-    [/or true$/, 'true'],
-    [/table of cluster options/, 'Readonly<Record<string, unknown>>'],
+    [/table of cluster options/, 'ClusterOptions'],
+    [/or true($| for)/, 'true'],
   ];
   const found = kinds.filter(([pattern]) => pattern.test(takes)).map(([, type]) => type);
   if (found.length === 0) found.push(...words);
@@ -31,17 +31,22 @@ function triples(list) {
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const lines = ['// Written by scripts/types.mjs from the tables in Rust. Do not edit.', ''];
 
-lines.push('/** What a limiter is made from. Durations are milliseconds. */', 'export interface LimiterOptions {');
-const options = triples(core.native.options());
-/** The tables name options as Rust and Python do. */
-const spelt = new Map(
-  options.map(([name]) => [name.replace(/Ms$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name]),
-);
-for (const [name, takes, plain] of options) {
-  const help = plain.replace(/\b[a-z]+_[a-z_]+\b/g, (word) => spelt.get(word) ?? word);
-  lines.push(`  /** ${help} Takes ${takes}. */`, `  ${name}?: ${typeOf(takes)} | null | undefined;`);
+function optionLines(options) {
+  /** The tables name options as Rust and Python do. */
+  const spelt = new Map(
+    options.map(([name]) => [name.replace(/Ms$/, '').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name]),
+  );
+  return options.flatMap(([name, takes, plain]) => {
+    const help = plain.replace(/\b[a-z]+_[a-z_]+\b/g, (word) => spelt.get(word) ?? word);
+    return [`  /** ${help} Takes ${takes}. */`, `  ${name}?: ${typeOf(takes)} | null | undefined;`];
+  });
 }
-lines.push('}', '', '/** What `RateLimitError.code` can be. */', 'export type ErrorCode =');
+
+lines.push('/** What a limiter is made from. Durations are milliseconds. */', 'export interface LimiterOptions {');
+lines.push(...optionLines(triples(core.native.options())), '}', '');
+lines.push('/** One node of several that keep one limit. Durations are milliseconds. */', 'export interface ClusterOptions {');
+lines.push(...optionLines(triples(core.native.clusterOptions())), '}', '');
+lines.push('/** What `RateLimitError.code` can be. */', 'export type ErrorCode =');
 ratelimit.errorCodes.forEach(({ code, number, meaning }, i, all) => {
   lines.push(`  /** ${number}: ${meaning} */`, `  | '${code}'${i === all.length - 1 ? ';' : ''}`);
 });

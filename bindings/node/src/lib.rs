@@ -19,7 +19,7 @@ mod values;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use ratelimit::address::{IPV6_PREFIX, client_key};
-use ratelimit::options::{Dialect, option_help};
+use ratelimit::options::{Dialect, OptionHelp, cluster_option_help, option_help};
 use ratelimit::{ERROR_CODES, Error};
 
 use crate::boundary::{guard, limiters};
@@ -45,18 +45,26 @@ pub fn error_codes(env: Env) -> napi::Result<Vec<String>> {
 /// Every option: name, what it takes, what it does, three in a row for each.
 #[napi(catch_unwind)]
 pub fn options(env: Env) -> napi::Result<Vec<String>> {
-    guard(env.raw(), || {
-        let options = option_help().into_iter();
-        Ok(options
-            .flat_map(|help| {
-                [
-                    Dialect::CamelMillis.spell(&help),
-                    help.takes.to_owned(),
-                    help.help.to_owned(),
-                ]
-            })
-            .collect())
-    })
+    guard(env.raw(), || Ok(told(option_help())))
+}
+
+/// The same of the options of a cluster.
+#[napi(catch_unwind)]
+pub fn cluster_options(env: Env) -> napi::Result<Vec<String>> {
+    guard(env.raw(), || Ok(told(cluster_option_help())))
+}
+
+fn told(options: Vec<OptionHelp>) -> Vec<String> {
+    let options = options.into_iter();
+    options
+        .flat_map(|help| {
+            [
+                Dialect::CamelMillis.spell(&help),
+                help.takes.to_owned(),
+                help.help.to_owned(),
+            ]
+        })
+        .collect()
 }
 
 /// The key of a network address, or null if the text is none.

@@ -1,15 +1,16 @@
 //! The calls of a limiter that are not short.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use ratelimit::options::{Dialect, Options};
-use ratelimit::{Error, Limit, Limiter};
+use ratelimit::{Error, Limit, Limiter, Peer};
 
 use crate::boundary::{guard, limiters};
 use crate::limiters::Limiters;
-use crate::values::{Js, elements};
+use crate::values::{Js, elements, milliseconds};
 
 /// A limiter, for `index.js`. Its number is good for as long as this object.
 #[napi]
@@ -27,6 +28,42 @@ impl Drop for Handle {
 impl Handle {
     fn with<R>(&self, work: impl FnOnce(&Limiter) -> R) -> Result<R, Error> {
         self.limiters.with(self.number, work)
+    }
+}
+
+/// A node of the cluster as JavaScript sees it.
+#[napi(object)]
+pub struct PeerObject {
+    /// Its name.
+    pub name: String,
+    /// Address and port.
+    pub address: String,
+    /// A word.
+    pub state: String,
+    /// The round-trip time of its link; null without one.
+    pub rtt_ms: Option<f64>,
+    /// The age of the oldest report that it has not acknowledged.
+    pub lag_ms: f64,
+    /// Units in such reports.
+    pub unacked_units: f64,
+    /// Bytes sent to it.
+    pub sent_bytes: f64,
+    /// Bytes received from it.
+    pub received_bytes: f64,
+}
+
+impl From<Peer> for PeerObject {
+    fn from(peer: Peer) -> Self {
+        PeerObject {
+            name: peer.name,
+            address: peer.address,
+            state: peer.state.name().to_owned(),
+            rtt_ms: peer.rtt.map(milliseconds),
+            lag_ms: milliseconds(peer.lag),
+            unacked_units: peer.unacked_units as f64,
+            sent_bytes: peer.sent_bytes as f64,
+            received_bytes: peer.received_bytes as f64,
+        }
     }
 }
 
@@ -157,6 +194,20 @@ impl Handle {
     #[napi(catch_unwind)]
     pub fn prometheus(&self, env: Env) -> napi::Result<String> {
         guard(env.raw(), || self.with(Limiter::prometheus))
+    }
+
+    /// The other nodes of the cluster, as they are now.
+    #[napi(catch_unwind)]
+    pub fn peers(&self, env: Env) -> napi::Result<Vec<PeerObject>> {
+        guard(env.raw(), || {
+            self.with(|limiter| limiter.peers().into_iter().map(PeerObject::from).collect())
+        })
+    }
+
+    /// Whether every seed of the cluster is linked.
+    #[napi(catch_unwind)]
+    pub fn is_ready(&self, env: Env) -> napi::Result<bool> {
+        guard(env.raw(), || self.with(|limiter| limiter.ready(Duration::ZERO)))
     }
 
     /// Writes a snapshot now, and waits until it is durable.

@@ -107,11 +107,37 @@ impl Js {
                     .and_then(|all| all.into_iter().map(|each| string(self.env, each)).collect())
                 {
                     OptionValue::Texts(texts)
+                } else if let Some(table) = self.table() {
+                    OptionValue::Table(table)
                 } else {
                     OptionValue::Other(self.describe())
                 }
             }
         }
+    }
+
+    /// The own properties of an object that is no array. Reading them may run code of the caller's.
+    fn table(self) -> Option<Vec<(String, OptionValue)>> {
+        if kind(self.env, self.value) != sys::ValueType::napi_object || elements(self.env, self.value).is_some() {
+            return None;
+        }
+        let names = property_names(self.env, self.value)?;
+        let entry = |name: sys::napi_value| {
+            let mut value = ptr::null_mut();
+            // Safety: values of this environment and a place for the result.
+            let status = unsafe { sys::napi_get_property(self.env, self.value, name, &raw mut value) };
+            let value = Js { env: self.env, value };
+            // An object in an object is in no option: what is said about it needs no depth.
+            let value = if kind(self.env, value.value) == sys::ValueType::napi_object
+                && elements(self.env, value.value).is_none()
+            {
+                OptionValue::Other("an object".to_owned())
+            } else {
+                value.option()
+            };
+            (status == sys::Status::napi_ok).then_some((string(self.env, name)?, value))
+        };
+        elements(self.env, names)?.into_iter().map(entry).collect()
     }
 
     fn describe(self) -> String {
@@ -196,6 +222,23 @@ pub(crate) fn number(env: sys::napi_env, value: sys::napi_value) -> Option<f64> 
 /// A text; half surrogates become the replacement character.
 fn string(env: sys::napi_env, value: sys::napi_value) -> Option<String> {
     crate::key::units(env, value).map(|units| String::from_utf16_lossy(&units))
+}
+
+/// The names of an object's own properties that can be listed, as an array.
+fn property_names(env: sys::napi_env, object: sys::napi_value) -> Option<sys::napi_value> {
+    let mut names = ptr::null_mut();
+    // Safety: values of this environment and a place for the result.
+    let status = unsafe {
+        sys::napi_get_all_property_names(
+            env,
+            object,
+            sys::KeyCollectionMode::own_only,
+            sys::KeyFilter::enumerable | sys::KeyFilter::skip_symbols,
+            sys::KeyConversion::numbers_to_strings,
+            &raw mut names,
+        )
+    };
+    (status == sys::Status::napi_ok).then_some(names)
 }
 
 /// The elements of an array. Reading them may run code of the caller's.

@@ -54,7 +54,11 @@ test('options that do not exist, or do not fit, are refused with what to do', ()
   refuses(() => new Limiter('a lot'), 'ERR_RATELIMIT_INVALID_LIMIT', /a lot/);
   refuses(() => new Limiter(Array(9).fill('1/s')), 'ERR_RATELIMIT_LIMIT_COUNT', /at most 8/);
   refuses(() => new Limiter({ limits: '1/s', maxKeys: 2 ** 40 }), 'ERR_RATELIMIT_MAX_KEYS', /use at most/);
-  refuses(() => new Limiter({ limits: '1/s', cluster: {} }), 'ERR_RATELIMIT_UNSUPPORTED', /cluster/);
+  refuses(() => new Limiter({ limits: '1/s', cluster: {} }), 'ERR_RATELIMIT_CLUSTER_CONFIG', /node/);
+  refuses(() => new Limiter({ limits: '1/s', cluster: { noed: 'a' } }), option, /no cluster option "noed"/);
+  refuses(() => new Limiter({ limits: '1/s', cluster: { intervalMs: {} } }), option, /intervalMs is an object/);
+  refuses(() => new Limiter({ limits: '1/s', cluster: { mode: 'lax' } }), option, /mode is "lax"/);
+  refuses(() => new Limiter({ limits: '1/s', cluster: ['a'] }), option, /table of cluster options/);
   for (const wrong of [undefined, null, 5, true]) {
     refuses(() => new Limiter(wrong), 'ERR_RATELIMIT_ARGUMENT', /takes an object of options/);
   }
@@ -420,4 +424,12 @@ test('codes are the table of all languages', () => {
   }
   assert.equal(new Set(errorCodes.map(({ number }) => number)).size, errorCodes.length);
   assert.equal(version, require('ratelimit/package.json').version);
+});
+
+test('without a cluster there is nobody to wait for', async () => {
+  const limiter = new Limiter('1/s');
+  assert.deepEqual(limiter.peers(), []);
+  assert.equal(await limiter.ready(), true);
+  assert.equal(await limiter.ready(0), true);
+  await assert.rejects(limiter.ready('soon'), { code: 'ERR_RATELIMIT_ARGUMENT' });
 });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use ratelimit::options::OptionValue;
 
 use crate::error::argument;
@@ -124,6 +124,22 @@ pub(crate) fn option(given: &Bound<'_, PyAny>) -> PyResult<OptionValue> {
             }
         }
         return Ok(OptionValue::Texts(texts));
+    }
+    if let Ok(table) = given.cast::<PyDict>() {
+        let mut entries = Vec::new();
+        for (name, value) in table {
+            let Ok(name) = name.cast::<PyString>() else {
+                return Ok(OptionValue::Other("a dict whose keys are not all str".to_owned()));
+            };
+            // A dict in a dict is in no option: what is said about it needs no depth.
+            let value = if value.is_instance_of::<PyDict>() {
+                OptionValue::Other("a dict".to_owned())
+            } else {
+                option(&value)?
+            };
+            entries.push((name.to_string_lossy().into_owned(), value));
+        }
+        return Ok(OptionValue::Table(entries));
     }
     // A path by any of its types: `os.fspath` knows them.
     if given.hasattr("__fspath__")? {

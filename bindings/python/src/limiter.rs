@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use ratelimit::options::{Dialect, Options};
-use ratelimit::{Error, Wait};
+use ratelimit::{Error, Peer, Wait};
 
 use crate::clock::ManualClock;
 use crate::decision::{Decision, Shown};
@@ -22,6 +22,9 @@ const RELEASE_FROM: usize = 4_096;
 
 /// The longest sleep that is asked of `time.sleep` at once: platforms differ in what they take.
 const LONGEST_SLEEP: Duration = Duration::from_secs(86_400);
+
+/// How often one who waits for the cluster looks.
+const READY_LOOK: Duration = Duration::from_millis(20);
 
 /// The native half of `ratelimit.Limiter`, which adds what is written in Python.
 #[pyclass(frozen, subclass, module = "ratelimit._native")]
@@ -320,6 +323,46 @@ impl Limiter {
                 // Zero would say allowed.
                 Wait::Sleep(time) => time.as_secs_f64().max(1e-9),
             })
+        })
+    }
+
+    /// The other nodes of the cluster, as a list of dicts: name, address, state ("linked", "unheard", "alive", "suspect", "dead", "left"), rtt
+    /// (seconds, None without a link), lag (seconds), unacked_units, sent_bytes, received_bytes. Empty without a cluster.
+    fn peers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        guard(|| {
+            let peers = self.open(py)?.peers();
+            let told = |peer: Peer| {
+                let dict = PyDict::new(py);
+                dict.set_item("name", peer.name)?;
+                dict.set_item("address", peer.address)?;
+                dict.set_item("state", peer.state.name())?;
+                dict.set_item("rtt", peer.rtt.map(convert::as_seconds))?;
+                dict.set_item("lag", convert::as_seconds(peer.lag))?;
+                dict.set_item("unacked_units", peer.unacked_units)?;
+                dict.set_item("sent_bytes", peer.sent_bytes)?;
+                dict.set_item("received_bytes", peer.received_bytes)?;
+                Ok(dict)
+            };
+            peers.into_iter().map(told).collect()
+        })
+    }
+
+    /// Waits until every seed is linked, at most timeout seconds (None: however long it takes). True at once without a cluster.
+    ///
+    /// This thread sleeps meanwhile, by time.sleep: others run, Ctrl-C ends it, gevent can replace it.
+    #[pyo3(signature = (timeout = None), text_signature = "($self, timeout=None)")]
+    fn ready(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        guard(|| {
+            let until = convert::timeout(timeout)?.and_then(|timeout| Instant::now().checked_add(timeout));
+            while !self.open(py)?.ready(Duration::ZERO) {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                if left == Some(Duration::ZERO) {
+                    return Ok(false);
+                }
+                let time = left.map_or(READY_LOOK, |left| left.min(READY_LOOK)).as_secs_f64();
+                py.import("time")?.call_method1("sleep", (time,))?;
+            }
+            Ok(true)
         })
     }
 

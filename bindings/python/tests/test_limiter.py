@@ -20,6 +20,7 @@ import pytest
 import ratelimit
 from ratelimit import (
     ClosedError,
+    ClusterConfigError,
     Error,
     FullError,
     Limit,
@@ -81,11 +82,24 @@ def test_options_are_refused_with_a_sentence(options: dict[str, Any], sentence: 
         Limiter(**options)
 
 
-def test_cluster_is_understood_or_refused_by_its_code() -> None:
-    # Until the crate has it.
-    with pytest.raises(Error) as caught:
+def test_a_cluster_is_looked_at_when_the_limiter_is_made() -> None:
+    with pytest.raises(ClusterConfigError, match="listen"):
         Limiter("1/s", cluster={"node": "a"})
-    assert caught.value.name in ("unsupported", "option")
+    with pytest.raises(OptionError, match='no cluster option "noed"'):
+        Limiter("1/s", cluster={"noed": "a"})  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(OptionError, match="mode is"):
+        Limiter("1/s", cluster={"node": "a", "mode": "lax"})
+    with pytest.raises(OptionError, match="interval is a dict"):
+        Limiter("1/s", cluster={"interval": {}})  # type: ignore[typeddict-item]
+    with pytest.raises(OptionError, match="not all str"):
+        Limiter("1/s", cluster={1: 2})  # type: ignore[dict-item]
+
+
+def test_without_a_cluster_there_is_nobody_to_wait_for() -> None:
+    limiter = Limiter("1/s")
+    assert limiter.ready(timeout=0)
+    assert limiter.ready()
+    assert limiter.peers() == []
 
 
 def test_a_key_is_its_bytes(clock: ManualClock) -> None:

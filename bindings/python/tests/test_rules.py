@@ -52,7 +52,8 @@ def test_changes_at_run_time(clock: ManualClock) -> None:
     rules.set_override("login", "8", ["1/minute", "5/day"])
     assert [rules.is_allowed({"ip": 8, "path": "/login"}) for _ in range(2)] == [True, False]
     rules.set_override("login", "8", None)
-    assert rules.is_allowed({"ip": 8, "path": "/login"})
+    rules.reset({"ip": 8, "path": "/login"})
+    assert rules.peek({"ip": 8, "path": "/login"}).limit == 4
     with pytest.raises(Error, match=r'there is no rule "log"'):
         rules.set_override("log", "8", None)
 

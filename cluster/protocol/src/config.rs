@@ -127,7 +127,10 @@ impl NodeConfig {
         self.owners.iter().map(|name| NodeId::of(name)).collect()
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Says what is wrong, if anything is: the same as [`Node::new`](crate::Node::new) would.
+    ///
+    /// Errors: see [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
         for name in core::iter::once(&self.name).chain(&self.owners) {
             if name.is_empty() || name.len() > MAX_NAME {
                 return Err(ConfigError::Name { name: name.clone() });

@@ -25,7 +25,7 @@ pub enum Event {
         /// How it stands now.
         standing: Standing,
     },
-    /// A node that another told of, or whose address changed: the driver may link to it.
+    /// A node's address, from itself or from another, that is new or has changed: the driver may link to it there.
     PeerTold {
         /// Its name.
         name: String,

@@ -51,7 +51,7 @@ pub mod wire;
 pub use config::{Caps, ConfigError, NodeConfig, OnPartition};
 pub use event::Event;
 pub use id::{Cell, Incarnation, Key, LimitId, LinkId, MAX_NAME, NodeId, Stream};
-pub use limits::{LimitSpec, MAX_FLOOR_PPM, MAX_LIMITS, Mode};
+pub use limits::{LimitSpec, MAX_FLOOR_PPM, MAX_LIMITS, Mode, ModeError};
 pub use link::{INITIAL_FREE, MAX_BATCH, WINDOW};
 #[cfg(feature = "map-store")]
 pub use map_store::{Answer, MapStore};

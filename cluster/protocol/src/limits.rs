@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map;
+use core::fmt;
+use core::str::FromStr;
 
 use ratelimit_model::{Gcra, Limit};
 
@@ -39,6 +41,78 @@ impl Mode {
     pub const fn is_hard(self) -> bool {
         !matches!(self, Mode::Eventual)
     }
+}
+
+/// A text that is no mode; its own text says what is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModeError;
+
+impl fmt::Display for ModeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mode is \"eventual\", \"bounded:20\" (units from 1), \"strict\", or \"strict:10%\" (held back for nodes that are cut off)")
+    }
+}
+
+impl core::error::Error for ModeError {}
+
+/// `eventual`, `bounded:20`, `strict` or `strict:10%`, in whatever case; at most four decimal places of a per cent.
+impl FromStr for Mode {
+    type Err = ModeError;
+
+    fn from_str(text: &str) -> Result<Self, ModeError> {
+        let text = text.trim();
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name.trim_end(), Some(argument.trim())),
+            None => (text, None),
+        };
+        match argument {
+            None if name.eq_ignore_ascii_case("eventual") => Ok(Mode::Eventual),
+            None if name.eq_ignore_ascii_case("strict") => Ok(Mode::Strict { floor_ppm: 0 }),
+            Some(units) if name.eq_ignore_ascii_case("bounded") => match whole(units) {
+                Some(units) if units > 0 => Ok(Mode::Bounded { units }),
+                _ => Err(ModeError),
+            },
+            Some(part) if name.eq_ignore_ascii_case("strict") => {
+                let floor_ppm = part.strip_suffix('%').and_then(ppm).ok_or(ModeError)?;
+                Ok(Mode::Strict { floor_ppm })
+            }
+            _ => Err(ModeError),
+        }
+    }
+}
+
+/// The text that [`FromStr`] reads.
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Mode::Eventual => f.write_str("eventual"),
+            Mode::Bounded { units } => write!(f, "bounded:{units}"),
+            Mode::Strict { floor_ppm: 0 } => f.write_str("strict"),
+            Mode::Strict { floor_ppm } => {
+                let (whole, rest) = (floor_ppm / 10_000, floor_ppm % 10_000);
+                match rest {
+                    0 => write!(f, "strict:{whole}%"),
+                    _ => write!(f, "strict:{whole}.{rest:04}%"),
+                }
+            }
+        }
+    }
+}
+
+/// Digits alone: no sign, and nothing that does not fit.
+fn whole(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// A per cent as millionths, at most [`MAX_FLOOR_PPM`].
+fn ppm(text: &str) -> Option<u32> {
+    let (percent, places) = text.split_once('.').unwrap_or((text, "0"));
+    let scale = 10_u64.checked_pow(4_u32.checked_sub(u32::try_from(places.len()).ok()?)?)?;
+    let millionths = whole(percent)?
+        .checked_mul(10_000)?
+        .checked_add(whole(places)? * scale)?;
+    u32::try_from(millionths).ok().filter(|&ppm| ppm <= MAX_FLOOR_PPM)
 }
 
 /// A limit with what the cluster must know of it.
@@ -140,6 +214,47 @@ mod tests {
             author: NodeId(author),
             limit: Limit::new(rate, Duration::from_secs(1)).expect("a limit"),
             mode: Mode::Eventual,
+        }
+    }
+
+    #[test]
+    fn modes_are_read_as_they_are_written() {
+        use alloc::string::ToString;
+        for (text, mode, written) in [
+            ("eventual", Mode::Eventual, "eventual"),
+            (" Bounded: 20", Mode::Bounded { units: 20 }, "bounded:20"),
+            ("strict", Mode::Strict { floor_ppm: 0 }, "strict"),
+            ("strict:10%", Mode::Strict { floor_ppm: 100_000 }, "strict:10%"),
+            ("strict:0.05%", Mode::Strict { floor_ppm: 500 }, "strict:0.0500%"),
+            (
+                "STRICT:100%",
+                Mode::Strict {
+                    floor_ppm: MAX_FLOOR_PPM,
+                },
+                "strict:100%",
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(mode), "{text}");
+            assert_eq!(mode.to_string(), written);
+            assert_eq!(written.parse(), Ok(mode));
+        }
+        for text in [
+            "",
+            "bounded",
+            "bounded:",
+            "bounded:0",
+            "bounded:-1",
+            "bounded:1.5",
+            "eventual:1",
+            "strict:",
+            "strict:10",
+            "strict:101%",
+            "strict:1.00001%",
+            "strict:+1%",
+            "bounded:18446744073709551616",
+            "open",
+        ] {
+            assert_eq!(text.parse::<Mode>(), Err(ModeError), "{text}");
         }
     }
 

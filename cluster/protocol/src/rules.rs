@@ -4,7 +4,7 @@
 //! times on the circle of [`ratelimit_model::time`].
 
 use ratelimit_model::time::{add, ahead};
-use ratelimit_model::{Gcra, LEVEL_BITS, Verdict};
+use ratelimit_model::{Gcra, LEVEL_BITS, Limit, Verdict};
 
 /// What may be spent on a key without a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,9 @@ impl Unleased {
 /// How the keys of one limit are treated. The protocol gives new ones to the store when nodes come, go, or fall silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The whole limit.
+    /// The whole limit, as people write it.
+    pub shown: Limit,
+    /// The same in numbers.
     pub limit: Gcra,
     /// Without a lease, while the owner is heard.
     pub connected: Unleased,
@@ -157,7 +159,7 @@ mod tests {
     use super::*;
     use core::time::Duration;
     use proptest::prelude::*;
-    use ratelimit_model::{Limit, WHOLE_SHARE};
+    use ratelimit_model::WHOLE_SHARE;
 
     fn whole(rate: u64, burst: u64) -> Gcra {
         Gcra::new(&Limit::new(rate, Duration::from_secs(1)).expect("a limit").burst(burst)).expect("numbers")

@@ -68,6 +68,8 @@ pub struct PeerStats {
     pub repeated_batches: u64,
     /// Batches that are not acknowledged: at most [`WINDOW`](crate::WINDOW).
     pub unacked_batches: usize,
+    /// How long none of them has been acknowledged; 0 if there are none.
+    pub waits_ns: u64,
     /// Answers and acknowledgements that wait for the control stream.
     pub waiting_answers: usize,
     /// Bytes that wait for both streams.

@@ -53,8 +53,10 @@ impl Plan {
             "cargo run --release -p ratelimit-sim -- --drawn --scenario {} --seed {seed}",
             self.entry(seed).name
         );
-        if self.design != Design::Leases {
-            command += &format!(" --subject {}", self.design.name());
+        match self.design {
+            Design::Leases => {}
+            Design::Table => command += " --store table",
+            other => command += &format!(" --subject {}", other.name()),
         }
         if let Some(nodes) = self.nodes {
             command += &format!(" --nodes {nodes}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::campaign::Plan;
 use crate::network::SECOND;
@@ -55,6 +55,9 @@ struct SimulateArgs {
     /// What is put to the test: leases, mesh or static
     #[arg(long, value_name = "DESIGN", default_value = "leases")]
     subject: Design,
+    /// What leases are kept in: maps, or the lock-free table of the product
+    #[arg(long, value_name = "STORE", default_value = "map")]
+    store: StoreKind,
     /// The judged limit's mode: eventual, bounded:UNITS or strict [default: eventual, or drawn]
     #[arg(long)]
     mode: Option<Mode>,
@@ -70,6 +73,24 @@ struct SimulateArgs {
     /// Prints one JSON object per run in place of the table
     #[arg(long)]
     json: bool,
+}
+
+/// What the cells of a node of the product are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    /// Ordered maps.
+    Map,
+    /// The lock-free table.
+    Table,
+}
+
+impl SimulateArgs {
+    fn design(&self) -> Design {
+        match (self.subject, self.store) {
+            (Design::Leases, StoreKind::Table) => Design::Table,
+            (subject, _) => subject,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +180,10 @@ pub fn execute(cli: &Cli, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write)
         writeln!(err, "error: only leases have mutants: leave out --subject")?;
         return Ok(EXIT_USAGE);
     }
+    if args.store != StoreKind::Map && args.subject != Design::Leases {
+        writeln!(err, "error: only leases have a store: leave out --subject")?;
+        return Ok(EXIT_USAGE);
+    }
     if let Some(mutant) = args.mutant.as_deref()
         && !crate::subject::MUTANTS.contains(&mutant)
     {
@@ -198,7 +223,7 @@ fn table_of(args: &SimulateArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn
         .filter(|entry| args.scenario == "all" || args.scenario == entry.name)
     {
         let scenario = entry.build(&setting);
-        let outcome = run(&scenario, args.subject, args.seed, args.mutant.as_deref(), &|| {
+        let outcome = run(&scenario, args.design(), args.seed, args.mutant.as_deref(), &|| {
             stop.requested()
         });
         let Some(outcome) = outcome else {
@@ -237,6 +262,7 @@ fn repeat(args: &SimulateArgs, name: &str) -> String {
     option("seconds", args.seconds.map(|seconds| seconds.to_string()));
     option("burst", args.burst.map(|burst| burst.to_string()));
     option("mutant", args.mutant.clone());
+    option("store", (args.store == StoreKind::Table).then(|| "table".to_owned()));
     command
 }
 
@@ -255,7 +281,7 @@ const PROGRESS_IN_FILE_EVERY: Duration = Duration::from_secs(30);
 fn many(args: &SimulateArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let plan = Plan {
         scenario: find(&args.scenario).map(|entry| entry.name),
-        design: args.subject,
+        design: args.design(),
         nodes: args.nodes.map(usize::from),
         mode: args.mode,
         mutant: args.mutant.clone(),
@@ -360,6 +386,9 @@ mod tests {
         let (code, _, err) = said(&["--mutant", "x"]);
         assert_eq!(code, EXIT_USAGE);
         assert!(err.contains("there are:"), "{err}");
+        let (code, _, err) = said(&["--subject", "mesh", "--store", "table"]);
+        assert_eq!(code, EXIT_USAGE);
+        assert!(err.contains("leave out"), "{err}");
         let (code, _, err) = said(&["--drawn", "--seconds", "9"]);
         assert_eq!(code, EXIT_USAGE);
         assert!(err.contains("leave out"), "{err}");
@@ -368,6 +397,7 @@ mod tests {
             &["--subject", "x"],
             &["--mode", "bounded"],
             &["--mode", "bounded:x"],
+            &["--store", "x"],
         ] {
             assert!(
                 Cli::try_parse_from([&["ratelimit-sim"], wrong].concat()).is_err(),

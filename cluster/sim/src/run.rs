@@ -184,7 +184,7 @@ pub fn run(
         admitted_bins: meter.admitted.clone(),
         ideal_bins: meter.ideal.clone(),
     };
-    if design == Design::Leases {
+    if design.is_product() {
         if over > 0 && !scenario.hostile {
             outcome.broken.push(format!(
                 "{}: {:.3} units above what {} allows, at {:.3} s",

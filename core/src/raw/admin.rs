@@ -131,6 +131,11 @@ impl Admin<'_> {
         self.finish_change();
     }
 
+    /// Only says which limit people are shown: what decides is not changed.
+    pub(super) fn show_limit(&self, index: usize, limit: &Limit) {
+        store(&self.header().cold.in_force[index], limit.to_words());
+    }
+
     /// Says which limits are to be put in force.
     pub(super) fn want(&self, limits: &[Limit]) {
         let cold = &self.header().cold;

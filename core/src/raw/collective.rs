@@ -66,7 +66,7 @@ impl Table {
         asked: &Asked<'_>,
     ) -> Option<Ruling> {
         // What is charged here is not reported.
-        let bounded = (self.side()).is_some_and(|side| self.most_unconfirmed(&side, limit) != u64::MAX);
+        let bounded = self.is_hard(limit);
         let allowed = match self.overflow {
             _ if bounded => asked.cost == 0,
             Overflow::Share if asked.cost > terms.gcra.burst() => false,

@@ -13,7 +13,7 @@ use crate::hash::LIMIT_MASK;
 use crate::sync::{Ordering, Rule, Site, order, rule};
 
 /// Use that was taken out of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The key of the cell that it was spent on: see `Table::key`.
     pub key: u64,
@@ -27,18 +27,22 @@ pub struct Report {
     pub units: u64,
     /// A request was denied.
     pub wanted: bool,
+    /// What was denied: so many units at least, if a request was.
+    pub denied: u64,
+    /// The largest request of those, rounded up by an eighth at most.
+    pub largest: u64,
     /// Spent under a lease.
     pub leased: bool,
     /// Counted until it is confirmed, since only so much may be spent without being confirmed.
     pub in_flight: bool,
 }
 
-/// The right to do all this, and what its holder keeps.
+/// One who has the right to do all this, at work. The right itself stays taken until [`Table::give_up_syncing`].
 pub(crate) struct Syncer<'a> {
     pub(super) table: &'a Table,
     pub(super) side: Side<'a>,
     /// Pairs that no cell names.
-    pub(super) free: Vec<usize>,
+    pub(crate) free: Vec<usize>,
 }
 
 impl<'a> Syncer<'a> {
@@ -69,6 +73,13 @@ impl<'a> Syncer<'a> {
         Some(syncer)
     }
 
+    /// Goes on with what one who has the right kept.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn resume(table: &'a Table, free: Vec<usize>) -> Option<Self> {
+        let side = table.side()?;
+        Some(Syncer { table, side, free })
+    }
+
     /// With nothing to take over.
     #[cfg(ratelimit_loom)]
     pub(crate) fn for_models(table: &'a Table) -> Option<Self> {
@@ -86,8 +97,11 @@ impl<'a> Syncer<'a> {
             if word.lease_slot().is_some() && aside.is_pair(now.tag()) {
                 let place = aside.index() & (named.len() - 1);
                 named[place] = true;
-                // In flight is nothing any more: all that is counted is reported again.
-                syncer.side.pair(place).slots[0].owed.store(0, Ordering::Relaxed);
+                // In flight is nothing any more: all that is counted is reported again, and was spent without a lease.
+                let in_flight = syncer.side.pair(place).slots[0].owed.swap(0, Ordering::Relaxed);
+                syncer.side.pair(place).slots[1]
+                    .owed
+                    .fetch_add(in_flight, Ordering::Relaxed);
             } else if aside.0 != 0 {
                 syncer.set_aside(cell.number, Aside(0));
             }
@@ -127,6 +141,15 @@ impl<'a> Syncer<'a> {
             k: &cells.k[i],
             w: &cells.w[i],
             number: line * CELLS as u64 + i as u64,
+        }
+    }
+
+    /// The limit that a key is under.
+    pub(super) fn limit_of(&self, key: u64) -> usize {
+        if self.table.several {
+            (key & LIMIT_MASK) as usize % super::header::MAX_LIMITS
+        } else {
+            0
         }
     }
 
@@ -173,6 +196,9 @@ impl<'a> Syncer<'a> {
         accepts: &mut dyn FnMut(u64, usize) -> bool,
         take: &mut dyn FnMut(Report),
     ) {
+        if map == Map::Urgent {
+            self.seen_urgent();
+        }
         for (at, word) in self.side.map(map).iter().enumerate() {
             // Relaxed: a bit that is missed now is found by the next pass.
             if word.load(Ordering::Relaxed) == 0 {
@@ -184,13 +210,38 @@ impl<'a> Syncer<'a> {
                 let line = at as u64 * 64 + u64::from(bits.trailing_zeros());
                 bits &= bits - 1;
                 for i in 0..self.table.cells_per_line() {
-                    self.drain_cell(self.cell(line, i), accepts, take);
+                    self.drain_cell(map, self.cell(line, i), accepts, take);
                 }
             }
         }
     }
 
-    fn drain_cell(&self, cell: Cell<'a>, accepts: &mut dyn FnMut(u64, usize) -> bool, take: &mut dyn FnMut(Report)) {
+    /// From here on a cell that becomes urgent says so again. Before a look at the bits.
+    fn seen_urgent(&self) {
+        self.side.header.is_urgent.store(0, Ordering::SeqCst);
+    }
+
+    /// Lists what is urgent with the rest, for one who drains all.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn list_urgent(&mut self) {
+        self.seen_urgent();
+        for (urgent, dirty) in self.side.map(Map::Urgent).iter().zip(self.side.map(Map::Dirty)) {
+            // Relaxed: as in `drain`.
+            if urgent.load(Ordering::Relaxed) != 0 {
+                let bits = urgent.swap(0, order(Site::MarkTake, Ordering::Acquire));
+                // Release: what was seen with the bits goes on with them.
+                dirty.fetch_or(bits, order(Site::Mark, Ordering::Release));
+            }
+        }
+    }
+
+    fn drain_cell(
+        &self,
+        map: Map,
+        cell: Cell<'a>,
+        accepts: &mut dyn FnMut(u64, usize) -> bool,
+        take: &mut dyn FnMut(Report),
+    ) {
         let number = cell.number;
         loop {
             let now = self.side.load(number);
@@ -201,69 +252,104 @@ impl<'a> Syncer<'a> {
                 self.side.mark(Map::Dirty, number);
             }
             if units == 0 && !now.wants() {
+                if map == Map::Dirty && now.has_asked() && self.side.drain_swap(number, now, now.asked(false)).is_err()
+                {
+                    continue;
+                }
                 return;
             }
             // Acquire, between the look at the use and the swap: not older than what was counted for, since that saw the key; not
             // newer, since a claimer begins the next tag before he writes his.
             let load_key = || cell.k.load(order(Site::DrainKey, Ordering::Acquire));
             let mut key = load_key();
-            let limit = if self.table.several {
-                (key & LIMIT_MASK) as usize % super::header::MAX_LIMITS
-            } else {
-                0
-            };
+            let limit = self.limit_of(key);
             if !accepts(key, limit) {
                 self.side.mark(Map::Dirty, number);
                 return;
             }
-            let overdraft = self.table.most_unconfirmed(&self.side, limit) != u64::MAX;
+            let overdraft = self.table.is_overdraft(&self.side, limit);
             let aside = self.aside(number);
-            let lease = aside.is_pair(now.tag());
-            // All that was counted when the first lease began may have been spent without it.
-            let leased = lease && !aside.is_first();
-            let stays = match (overdraft, leased) {
-                _ if !rule(Rule::FlightStaysCounted) => 0,
-                (false, _) => 0,
-                (true, true) => now.field().min(in_flight),
-                (true, false) => now.field(),
+            let lease = (aside.is_pair(now.tag()) && !aside.is_standing()).then(|| self.side.pair(aside.index()));
+            // What was counted when the lease began was spent without it, and comes first.
+            let without = lease.map_or(units, |pair| pair.slots[1].owed.load(Ordering::Relaxed).min(units));
+            let stays = if overdraft && rule(Rule::FlightStaysCounted) {
+                in_flight + without
+            } else {
+                0
             };
-            if self
-                .side
-                .drain_swap(number, now, now.satisfied().with_field(stays))
-                .is_err()
-            {
+            // A denial that is told between two passes over all cells is told once. It stays listed for the next.
+            let asked = map == Map::Urgent && (now.wants() || now.has_asked());
+            let next = now.satisfied().asked(asked).with_field(stays);
+            if self.side.drain_swap(number, now, next).is_err() {
                 continue;
+            }
+            if asked {
+                self.side.mark(Map::Dirty, number);
             }
             if !rule(Rule::KeyBeforeDrain) {
                 key = load_key();
             }
-            if lease && aside.is_first() {
-                self.set_aside(number, Aside::pair(now.tag(), aside.index(), false));
+            if let Some(pair) = lease {
+                pair.slots[1].owed.store(0, Ordering::Relaxed);
             }
             if stays != in_flight {
                 self.set_in_flight(number, now, stays);
                 self.side.mark(Map::Dirty, number);
             }
-            take(Report {
+            let (denied, largest) = match self.side.denied.get(number as usize) {
+                Some(denied) if now.wants() => denied.take(),
+                _ => (0, 0),
+            };
+            let report = Report {
                 key,
                 limit,
                 number,
                 tag: now.tag(),
-                units,
-                wanted: now.wants(),
-                leased,
-                in_flight: overdraft && !leased,
-            });
+                ..Report::default()
+            };
+            if without > 0 && lease.is_some() {
+                take(Report {
+                    units: without,
+                    in_flight: overdraft,
+                    ..report
+                });
+            }
+            // A denial goes with what the key is under now.
+            let rest = if lease.is_some() { units - without } else { units };
+            if rest > 0 || now.wants() {
+                take(Report {
+                    units: rest,
+                    wanted: now.wants(),
+                    denied: denied.max(u64::from(now.wants())),
+                    largest,
+                    leased: lease.is_some(),
+                    in_flight: overdraft && lease.is_none(),
+                    ..report
+                });
+            }
             return;
         }
     }
 
     /// A report was applied by the owner: if it was in flight, its units may be spent again without being confirmed.
     pub(crate) fn confirm(&mut self, report: &Report) {
-        let &Report { number, tag, units, .. } = report;
-        if !report.in_flight {
-            return;
+        if report.in_flight {
+            self.confirm_in(report.number, report.tag, report.units);
         }
+    }
+
+    /// The owner confirmed units of a key that were in flight.
+    pub(crate) fn confirm_key(&mut self, key: u64, units: u64) {
+        match self.find(key) {
+            // Not more than is in flight: what was reported before another took over is reported again.
+            Some((cell, now, _)) => {
+                self.confirm_in(cell.number, now.tag(), units.min(self.in_flight(cell.number, now)))
+            }
+            None => self.count_undone(units),
+        }
+    }
+
+    fn confirm_in(&mut self, number: u64, tag: u64, units: u64) {
         let mut now = self.side.load(number);
         loop {
             if now.tag() != tag {
@@ -282,6 +368,28 @@ impl<'a> Syncer<'a> {
         }
     }
 
+    /// Units of a key that were drained are to be drained again. `in_flight`: they are counted still. False if the key has no
+    /// cell any more.
+    pub(crate) fn restore_key(&mut self, key: u64, limit: usize, units: u64, in_flight: bool) -> bool {
+        let Some((cell, now, _)) = self.find(key) else {
+            return false;
+        };
+        let units = if in_flight {
+            units.min(self.in_flight(cell.number, now))
+        } else {
+            units
+        };
+        self.restore(&Report {
+            key,
+            limit,
+            number: cell.number,
+            tag: now.tag(),
+            units,
+            in_flight,
+            ..Report::default()
+        })
+    }
+
     fn count_undone(&self, units: u64) {
         // Relaxed: a counter orders nothing.
         self.table.events.undo_failed.fetch_add(units, Ordering::Relaxed);
@@ -295,6 +403,12 @@ impl<'a> Syncer<'a> {
             if report.in_flight {
                 // Still counted: it only has to be no longer in flight.
                 self.set_in_flight(report.number, now, in_flight.saturating_sub(report.units));
+                let aside = self.aside(report.number);
+                if aside.is_pair(now.tag()) && !aside.is_standing() {
+                    // It was spent without the lease that the key is under now.
+                    let without = &self.side.pair(aside.index()).slots[1].owed;
+                    without.fetch_add(report.units, Ordering::Relaxed);
+                }
                 self.side.mark(Map::Dirty, report.number);
                 return true;
             }
@@ -314,15 +428,15 @@ impl<'a> Syncer<'a> {
 }
 
 #[cfg(not(ratelimit_loom))]
-impl Drop for Syncer<'_> {
-    fn drop(&mut self) {
-        let own = self.table.lives.mark();
+impl Table {
+    /// Gives the right to drain and to switch back.
+    pub(crate) fn give_up_syncing(&self) {
+        let Some(side) = self.side() else { return };
         // Release: pairs with the Acquire of the next. Fails if it was taken over from a process that had only seemed alive.
-        let _ = self
-            .side
+        let _ = side
             .header
             .syncer
-            .compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
+            .compare_exchange(self.lives.mark(), 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -383,11 +497,11 @@ mod tests {
         // A lease that one puts in force is obeyed by the other.
         let gcra = Gcra::new(&limit).expect("numbers");
         let grant = Grant {
-            gcra,
             until: Some(1_000),
+            ..Grant::of(gcra)
         };
-        let outcome = syncer.give(client, 0, &grant, |before| {
-            assert!(before.is_none());
+        let outcome = syncer.give(one.key(client, 0), &grant, |before| {
+            assert!(before.lease.is_none() && before.unreported == 0);
             Switched {
                 tat: gcra.full(7) - gcra.whole_interval(),
                 returned: 0,

@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use ratelimit_model::{Gcra, time};
+use ratelimit_model::{Gcra, LEVEL_BITS, time};
 
 use super::header::{MAX_LIMITS, TOP_TIERS};
-use super::table::{Asked, Found, Table};
+use super::side::Side;
+use super::table::{Asked, Cell, Found, Table};
 use super::terms::Record;
 use super::word::{Axis, Charged, State, Word};
 use crate::hash::{Fingerprint, LIMIT_MASK};
@@ -115,6 +116,18 @@ impl Table {
                     if !again.is_live() || !again.same_version(word) {
                         continue;
                     }
+                    if let (Some(slot), Some(side)) = (again.lease_slot(), self.side()) {
+                        let number = index * super::line::CELLS as u64 + i as u64;
+                        let cell = Cell {
+                            k: &line.k[i],
+                            w: &line.w[i],
+                            number,
+                        };
+                        if let Some(debt) = self.told_leased(&side, cell, key, again, slot, told, at) {
+                            visit(debt)?;
+                        }
+                        continue;
+                    }
                     match self.told_debt(key, again, told, at, &own_limits) {
                         Some(debt) => visit(debt)?,
                         None if again.charged() == Charged::OVERRIDE => unknown.push(key),
@@ -134,6 +147,35 @@ impl Table {
             }
         }
         self.export_blocks(at, visit)
+    }
+
+    /// What was spent under a lease, as a debt under the limit. The lease itself is the owner's, and is not kept.
+    #[allow(clippy::too_many_arguments)]
+    fn told_leased(
+        &self,
+        side: &Side<'_>,
+        cell: Cell<'_>,
+        key: u64,
+        word: Word,
+        slot: usize,
+        told: &[Told],
+        at: Instants,
+    ) -> Option<Debt> {
+        // A lease that was switched meanwhile is as good as one that was looked at a moment later.
+        let lease = self.lease(side, cell, word, slot).or_else(|| {
+            let again = Word(cell.w.load(order(Site::WordLoad, Ordering::Acquire)));
+            let slot = again.lease_slot().filter(|_| again.same_version(word))?;
+            self.lease(side, cell, again, slot)
+        })?;
+        let limit = if self.several { (key & LIMIT_MASK) as usize } else { 0 };
+        let backlog = time::ahead(lease.state(word.tat()), at.own);
+        let full = u128::from(lease.gcra.burst()) << LEVEL_BITS;
+        let debt_ns = told.get(limit)?.gcra.time_of(full - lease.gcra.level(backlog));
+        (debt_ns > 0).then_some(Debt::Limit {
+            key,
+            limit: limit as u8,
+            debt_ns,
+        })
     }
 
     /// What a word says in the numbers of the export. `None` if it says nothing, or under an override that is not in the list.
@@ -267,6 +309,10 @@ impl Table {
                 None => return false,
             }
         };
+        if let Some(side) = self.side().filter(|_| twice.is_none()) {
+            // As a claimer does: use is counted under the tag of the cell's incarnation.
+            self.void(&side, cell.number, before);
+        }
         // Release: the first to see the table sees whole cells, however it is handed over.
         cell.k.store(key, Ordering::Release);
         cell.w

@@ -65,6 +65,8 @@ pub(crate) const DETOUR_LIMITS: u64 = 1;
 pub(crate) const DETOUR_RECORDS: u64 = 2;
 /// The table is clustered: decisions count what they charge.
 pub(crate) const DETOUR_CLUSTER: u64 = 4;
+/// The owners of some partitions of a clustered table are not heard, and other numbers hold there.
+pub(crate) const DETOUR_CUT: u64 = 8;
 
 /// A time word that was ever set. A time alone could not say so, since every time is legal.
 pub(crate) const TIME_SET: u64 = 1 << 63;

@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 use ratelimit_model::{Verdict, time};
 
 use super::header::{TIME_SET, TOP_COLLECTIVE, TOP_FIRST_SHIFT, TOP_OLDER_FIRST, TOP_SECOND_SHIFT, TOP_TIERS};
+#[cfg(not(ratelimit_loom))]
+use super::table::Found;
 use super::table::{Asked, Cell, Events, Ruling, Table};
 use super::terms::Terms;
 use super::word::{Charged, State, Word};
@@ -49,6 +51,28 @@ impl Table {
             return None;
         }
         self.collective(client, limit, terms, asked)
+    }
+
+    /// Gives a key a cell without charging it, if it has none. False if there is no room, or if it was lost at once.
+    #[cfg(not(ratelimit_loom))]
+    pub(crate) fn open_cell(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> bool {
+        let key = self.key(client, limit);
+        // Twice: the first may have had to open a tier.
+        for _ in 0..2 {
+            if let Found::Live(..) = self.find(key) {
+                return true;
+            }
+            let top = self.top();
+            let terms = self.terms(client, limit);
+            match self.free_cell(key, top, asked).0 {
+                Some((cell, word, _)) => {
+                    self.occupy(cell, word, client, limit, &terms, asked);
+                }
+                None if self.open_tier(top) => {}
+                None => return false,
+            }
+        }
+        matches!(self.find(key), Found::Live(..))
     }
 
     /// Frees the cells that the key may have and that a process claimed which is proven to be gone. False if there are none.
@@ -198,8 +222,15 @@ impl Table {
             // The key was decided in a collective cell before, whose debt it takes along.
             return Some(Ruling::new(false, terms.gcra, start, asked));
         };
-        // More than may be spent without a lease: the key gets a cell all the same, so that a lease can be asked for.
-        let wanted = (self.side()).is_some_and(|side| asked.cost > self.most_unconfirmed(&side, limit));
+        // More than may be spent without a lease: the key gets a cell all the same, so that a lease can be asked for. Where
+        // nothing may be spent the cell is kept for a second, so that there is one for the answer; no clock seems to be set back
+        // by that.
+        let most = (self.counts(asked.axis)).map_or(u64::MAX, |side| self.most_unconfirmed(&side, limit, key));
+        let wanted = asked.cost > most;
+        let tat = match most {
+            0 => time::later(tat, time::add(from, time::LATE_NS)),
+            _ => tat,
+        };
         let recycled = word.state() != State::Free;
         if recycled && rule(Rule::Floor) {
             // Whoever lost this cell could come with an earlier time and start afresh: from now on no insert decides before
@@ -225,14 +256,7 @@ impl Table {
                 store_key();
                 None
             }
-            Some(side) => Some(self.begin_counted(
-                &side,
-                cell,
-                claim,
-                limit,
-                if wanted { 0 } else { asked.cost },
-                store_key,
-            )),
+            Some(side) => Some(self.begin_counted(&side, cell, claim, limit, wanted, asked, store_key)),
         };
 
         // AcqRel: pairs with `WordLoad` and `KeyAgain`. Who sees the cell in use sees its key.
@@ -249,7 +273,7 @@ impl Table {
             if wanted {
                 return Some(Ruling::new(false, terms.gcra, start, asked));
             }
-        } else if let (Some(side), Some(tag)) = (self.side(), counted)
+        } else if let (Some(side), Some(tag)) = (self.counts(asked.axis), counted)
             && !wanted
         {
             self.unreserve(&side, cell, tag, asked.cost);

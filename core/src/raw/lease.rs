@@ -12,6 +12,7 @@
 use ratelimit_model::{Gcra, time};
 
 use super::side::Side;
+use super::switch::Grant;
 use crate::sync::{AtomicU64, Ordering, Site, order};
 
 /// The most that a shift may be: an eighth of the horizon.
@@ -19,6 +20,11 @@ pub(crate) const MOST_SHIFT: u64 = time::HALF / 8;
 
 /// In `until`: past its time the lease denies.
 const HARD: u64 = 1 << 63;
+/// In `until`: no lease, but the rule without one, until the TAT is what that rule says.
+const STANDING: u64 = 1 << 62;
+/// In `until`: the power of two of the units from which on a cell is reported at once.
+const URGENT_SHIFT: u32 = 56;
+const URGENT_MASK: u64 = 0b11_1111;
 
 /// One of the two places of a lease.
 #[repr(C, align(64))]
@@ -27,8 +33,8 @@ pub(crate) struct LeaseSlot {
     shift: AtomicU64,
     start: AtomicU64,
     until: AtomicU64,
-    /// Units in flight when the first lease began, less what was confirmed since. In slot 0 of a pair, for the one who
-    /// synchronises alone.
+    /// For the one who synchronises alone. In slot 0 of a pair: units in flight when the first lease began, less what was confirmed
+    /// since. In slot 1: units that were counted without a lease by then, and were not drained yet.
     pub(crate) owed: AtomicU64,
 }
 
@@ -50,13 +56,35 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    pub(crate) fn new(gcra: Gcra, shift: u64, start: u64, until: Option<u64>) -> Self {
+    pub(crate) fn new(grant: &Grant, standing: bool, shift: u64, start: u64) -> Self {
+        let urgent = u64::from(
+            grant
+                .urgent
+                .max(1)
+                .checked_next_power_of_two()
+                .unwrap_or(1 << 63)
+                .ilog2(),
+        );
+        let hard = grant.until.map_or(0, |until| HARD | until & time::MASK);
         InForce {
-            gcra,
+            gcra: grant.gcra,
             shift,
             start,
-            until: until.map_or(0, |until| HARD | until & time::MASK),
+            until: hard | urgent << URGENT_SHIFT | if standing { STANDING } else { 0 },
         }
+    }
+
+    /// Whether this is no lease but the rule without one.
+    #[inline]
+    pub(crate) fn is_standing(&self) -> bool {
+        self.until & STANDING != 0
+    }
+
+    /// Units that are not reported from which on the cell is reported at once; a threshold of speed, up to twice what was
+    /// asked for.
+    #[inline]
+    pub(crate) fn urgent(&self) -> u64 {
+        1 << (self.until >> URGENT_SHIFT & URGENT_MASK)
     }
 
     /// The state that a TAT stands for.
@@ -113,25 +141,30 @@ pub(crate) struct Aside(pub(crate) u64);
 const TAG_SHIFT: u32 = 40;
 /// The value is the index of a pair.
 const LEASE: u64 = 1 << 39;
-/// Nothing was drained since the first lease began: all that is counted may have been spent without it.
-const FIRST: u64 = 1 << 38;
-const VALUE_MASK: u64 = FIRST - 1;
+/// The slot in force is no lease, but the rule without one.
+const WITHOUT: u64 = 1 << 38;
+const VALUE_MASK: u64 = WITHOUT - 1;
 
 impl Aside {
     pub(crate) fn in_flight(tag: u64, units: u64) -> Self {
         Aside(tag << TAG_SHIFT | units.min(VALUE_MASK))
     }
 
-    pub(crate) fn pair(tag: u64, index: usize, first: bool) -> Self {
-        Aside(tag << TAG_SHIFT | LEASE | if first { FIRST } else { 0 } | index as u64 & VALUE_MASK)
+    pub(crate) fn pair(tag: u64, index: usize) -> Self {
+        Aside(tag << TAG_SHIFT | LEASE | index as u64 & VALUE_MASK)
     }
 
     pub(crate) fn is_pair(self, tag: u64) -> bool {
         self.0 & LEASE != 0 && self.0 >> TAG_SHIFT == tag
     }
 
-    pub(crate) fn is_first(self) -> bool {
-        self.0 & FIRST != 0
+    /// Whether what is counted from now on is spent without a lease.
+    pub(crate) fn is_standing(self) -> bool {
+        self.0 & WITHOUT != 0
+    }
+
+    pub(crate) fn standing(self, standing: bool) -> Self {
+        Aside(self.0 & !WITHOUT | if standing { WITHOUT } else { 0 })
     }
 
     /// The units in flight of the incarnation with this tag.

@@ -9,6 +9,8 @@
 
 use super::geometry::Geometry;
 use super::header::Header;
+#[cfg(not(ratelimit_loom))]
+use super::line::CELLS;
 use super::line::Line;
 
 #[cfg(not(ratelimit_loom))]
@@ -18,10 +20,11 @@ pub(crate) use modelled::Memory;
 
 #[cfg(not(ratelimit_loom))]
 mod mapped {
-    use super::{Geometry, Header, Line};
+    use super::{CELLS, Geometry, Header, Line};
+    use crate::raw::denied::Denied;
     use crate::raw::held::Held;
     use crate::raw::lease::Pair;
-    use crate::raw::side::{Side, SideHeader, SideLine, map_words};
+    use crate::raw::side::{Side, SideHeader, SideLine, Wake, map_words};
     use crate::sync::AtomicU64;
     use memmap2::{MmapOptions, MmapRaw};
     use std::sync::Arc;
@@ -42,6 +45,7 @@ mod mapped {
         header_at: usize,
         lines_at: usize,
         maps_at: usize,
+        denied_at: usize,
         leases_at: usize,
         leases: usize,
     }
@@ -58,7 +62,11 @@ mod mapped {
                 .checked_add(lines_at)?
                 .checked_next_multiple_of(PAGE)?;
             let maps = map_words(lines) * 2 * size_of::<AtomicU64>() as u64;
-            let leases_at = maps_at.checked_add(maps)?.checked_next_multiple_of(PAGE)?;
+            let denied_at = maps_at.checked_add(maps)?.checked_next_multiple_of(PAGE)?;
+            let leases_at = lines
+                .checked_mul((CELLS * size_of::<Denied>()) as u64)?
+                .checked_add(denied_at)?
+                .checked_next_multiple_of(PAGE)?;
             let end = leases_at.checked_add(leases * size_of::<Pair>() as u64)?;
             // What is below `end` fits as well.
             usize::try_from(end).ok()?;
@@ -66,6 +74,7 @@ mod mapped {
                 header_at: header_at as usize,
                 lines_at: lines_at as usize,
                 maps_at: maps_at as usize,
+                denied_at: denied_at as usize,
                 leases_at: leases_at as usize,
                 leases: leases as usize,
             };
@@ -108,6 +117,8 @@ mod mapped {
         cell_lines: u64,
         side: *const SideHeader,
         side_parts: SideParts,
+        /// Of this process alone.
+        wake: Wake,
     }
 
     /// Where a clustered table has its parts; all null or 0 in another.
@@ -116,6 +127,7 @@ mod mapped {
         lines: *const SideLine,
         maps: *const AtomicU64,
         map_words: usize,
+        denied: *const Denied,
         leases: *const Pair,
         leases_len: usize,
     }
@@ -162,12 +174,14 @@ mod mapped {
                 lines: part(|side| side.lines_at).cast(),
                 maps: part(|side| side.maps_at).cast(),
                 map_words: 2 * map_words(cells.total_lines()) as usize,
+                denied: part(|side| side.denied_at).cast(),
                 leases: part(|side| side.leases_at).cast(),
                 leases_len: layout.side.as_ref().map_or(0, |side| side.leases),
             };
             Some(Memory {
                 side: part(|side| side.header_at).cast(),
                 side_parts,
+                wake: Wake::new(),
                 header: start.cast(),
                 records: records_start.cast(),
                 record_lines: records.total_lines(),
@@ -208,7 +222,7 @@ mod mapped {
                 return None;
             }
             let parts = &self.side_parts;
-            // Safety: `over` has put all four parts inside the mapping, each at a multiple of the page size and with room for so
+            // Safety: `over` has put all five parts inside the mapping, each at a multiple of the page size and with room for so
             // many elements (Invariant of `map`); they are atomics only, for which zeros are valid and shared writes are sound.
             unsafe {
                 Some(Side {
@@ -216,6 +230,8 @@ mod mapped {
                     lines: std::slice::from_raw_parts(parts.lines, self.cell_lines as usize),
                     maps: std::slice::from_raw_parts(parts.maps, parts.map_words),
                     leases: std::slice::from_raw_parts(parts.leases, parts.leases_len),
+                    denied: std::slice::from_raw_parts(parts.denied, self.cell_lines as usize * CELLS),
+                    wake: Some(&self.wake),
                 })
             }
         }
@@ -257,6 +273,7 @@ mod mapped {
 #[cfg(ratelimit_loom)]
 mod modelled {
     use super::{Geometry, Header, Line};
+    use crate::raw::header::{LimitSlot, Numbers};
     use crate::raw::lease::Pair;
     use crate::raw::side::{LimitRules, Side, SideCell, SideHeader, SideLine};
     use crate::sync::AtomicU64;
@@ -288,8 +305,18 @@ mod modelled {
                     limits: from_fn(|_| LimitRules {
                         unconfirmed: 0.into(),
                         urgent: 0.into(),
+                        overdraft: 0.into(),
+                        cut_unconfirmed: 0.into(),
+                        cut: LimitSlot {
+                            generation: zero(),
+                            numbers: from_fn(|_| Numbers {
+                                words: from_fn(|_| zero()),
+                            }),
+                        },
                     }),
                     syncer: zero(),
+                    is_urgent: 0.into(),
+                    cuts: from_fn(|_| from_fn(|_| 0.into())),
                 },
                 lines: (0..lines)
                     .map(|_| SideLine {
@@ -337,6 +364,8 @@ mod modelled {
                 lines: &side.lines,
                 maps: &side.maps,
                 leases: &side.leases,
+                denied: &[],
+                wake: None,
             })
         }
 

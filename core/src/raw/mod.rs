@@ -18,6 +18,8 @@
 //! | [`export`] | what snapshots are made of: all debts out, and back in |
 //! | [`survey`] | how full the table is |
 //! | [`side`] | clustered tables: use counted and not reported yet |
+//! | [`denied`] | clustered tables: what was denied and not reported yet |
+//! | [`rules`] | clustered tables: what holds for a key without a lease |
 //! | [`counted`] | clustered tables: deciding on a cell |
 //! | [`lease`] | clustered tables: what a node may spend by an owner's leave |
 //! | [`drain`] | clustered tables: the one who takes use out to report it |
@@ -30,6 +32,7 @@ mod admin;
 mod audit;
 mod collective;
 mod counted;
+mod denied;
 mod drain;
 #[cfg(not(ratelimit_loom))]
 mod export;
@@ -44,6 +47,7 @@ mod memory;
 #[cfg(ratelimit_loom)]
 mod models;
 mod records;
+mod rules;
 mod side;
 mod survey;
 mod switch;
@@ -68,9 +72,11 @@ pub(crate) use lives::Lives;
 pub(crate) use memory::{Layout, Memory};
 #[cfg(ratelimit_loom)]
 pub use models::Stop;
+pub use rules::{LimitRule, Unleased};
 pub(crate) use side::Map;
+pub(crate) use side::PARTITIONS;
 pub use survey::Survey;
-pub use switch::{Grant, Outcome, Switched};
+pub use switch::{Before, Grant, Outcome, Switched};
 pub(crate) use table::{Asked, Place, Ruling, Table};
 pub use table::{Events, Overflow};
 pub(crate) use terms::Record;

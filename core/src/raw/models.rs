@@ -1,9 +1,12 @@
 //! Hooks for models: threads that stop on the way, and a look at all cells once every thread is done.
 
-use ratelimit_model::{Gcra, Limit, Verdict};
+use ratelimit_model::{Gcra, Limit, Verdict, time};
 
+use super::drain::Syncer;
 use super::header::{TOP_COLLECTIVE, TOP_TIERS};
+use super::lease::InForce;
 use super::lives::Lives;
+use super::switch::Grant;
 use super::table::{Asked, Cell, Table};
 use super::word::{State, Word};
 use crate::hash::Fingerprint;
@@ -18,6 +21,27 @@ pub enum Stop {
     AfterKey,
     /// The cell is TENTATIVE.
     AfterPublish,
+}
+
+impl Syncer<'_> {
+    /// The first steps of a switch between two leases, as `give` makes them: stops for ever before the word is swapped.
+    pub(crate) fn give_and_stop(&self, key: u64, grant: &Grant, state: impl Fn(Gcra, u64) -> u64) {
+        let Some((cell, _, word)) = self.find(key) else { return };
+        let Some(slot) = word.lease_slot() else { return };
+        let before = self.side.lease(cell.number, slot);
+        let state = state(before.gcra, before.state(word.tat()));
+        let tat = time::later(time::add(word.tat(), 1), state);
+        let lease = InForce::new(grant, false, time::ahead(tat, state), tat);
+        let index = self.aside(cell.number).index();
+        self.side.pair(index).slots[1 - slot].store(&lease);
+    }
+
+    /// The first steps of a pass: takes the bits and stops for ever.
+    pub(crate) fn take_bits_and_stop(&self) {
+        for word in self.side.map(super::side::Map::Dirty) {
+            word.swap(0, Ordering::Acquire);
+        }
+    }
 }
 
 impl Table {
@@ -110,23 +134,10 @@ impl Table {
         }
     }
 
-    /// Units that are counted and were not sent.
-    pub(crate) fn units_left(&self) -> u64 {
-        let Some(side) = self.side() else { return 0 };
-        let mut units = 0;
-        for line in side.lines {
-            for cell in &line.cells {
-                let now = super::side::Use(cell.u.load(Ordering::Acquire));
-                let aside = super::lease::Aside(cell.aside.load(Ordering::Acquire));
-                units += now.field() - aside.units(now.tag()).min(now.field());
-            }
-        }
-        units
-    }
-
-    /// The numbers of the first limit.
-    pub(crate) fn terms_gcra(&self) -> Gcra {
-        self.header().limits[0].load().1
+    /// The numbers of the first limit, and how a word says that it is charged under them.
+    pub(crate) fn terms_of_limit(&self) -> (super::word::Charged, Gcra) {
+        let (generation, gcra) = self.header().limits[0].load();
+        (super::word::Charged::generation(generation), gcra)
     }
 
     pub(crate) fn live_tats(&self, key: u64) -> Vec<u64> {

@@ -20,11 +20,17 @@
 //! was not reported is not claimable. So use cannot land on another key, and what goes wrong is reported too much, never too
 //! little. `docs/memory-ordering.md` has the rules and who would break them.
 //!
+//! Beside both lies what was denied since the last report (see [`super::denied`]): a hint, outside the protocol.
+//!
 //! A table that is not clustered has none of this, and its short way of deciding does not ask for it.
 
-use super::header::MAX_LIMITS;
+use super::denied::Denied;
+use super::header::{LimitSlot, MAX_LIMITS};
+use super::lease::Aside;
 use super::line::CELLS;
-use super::table::{Cell, Events, Table};
+#[cfg(ratelimit_loom)]
+use super::table::Events;
+use super::table::{Cell, Table};
 use super::word::Word;
 use crate::sync::{AtomicU64, Ordering, Rule, Site, order, rule};
 
@@ -38,6 +44,8 @@ const FIELD_MASK: u64 = (1 << 36) - 1;
 const WANT: u64 = 1 << 36;
 /// The key was under a lease: its word is not lowered any more.
 const LEASED: u64 = 1 << 37;
+/// A denial was reported since the last pass over all cells: the next one is not urgent.
+const ASKED: u64 = 1 << 38;
 
 /// The word `u` of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +99,16 @@ impl Use {
         Use(self.0 & !WANT)
     }
 
+    /// Whether a denial was reported since the last pass over all cells.
+    #[inline]
+    pub(crate) fn has_asked(self) -> bool {
+        self.0 & ASKED != 0
+    }
+
+    pub(crate) fn asked(self, asked: bool) -> Self {
+        Use(self.0 & !ASKED | if asked { ASKED } else { 0 })
+    }
+
     pub(crate) fn leased(self) -> Self {
         Use(self.0 | LEASED)
     }
@@ -121,13 +139,23 @@ pub(crate) struct SideLine {
     pub(crate) cells: [SideCell; CELLS],
 }
 
+/// Keys are told apart by their top 12 bits where it matters whether their owner is heard.
+pub(crate) const PARTITIONS: usize = 4096;
+
 /// How the cells of a limit are treated.
 #[repr(C)]
 pub(crate) struct LimitRules {
-    /// The most units that may be spent without a lease and without the owner's confirmation; `u64::MAX` for no bound.
+    /// The most units that may be spent without a lease and without the owner's confirmation; `u64::MAX` for no bound. That
+    /// also says which of the two classes a limit is of: with a bound it must never be exceeded.
     pub(crate) unconfirmed: Plain,
     /// Units not reported at which a cell is reported at once.
     pub(crate) urgent: Plain,
+    /// 1 if units stay counted until they are confirmed.
+    pub(crate) overdraft: Plain,
+    /// As `unconfirmed`, for keys whose owner is not heard.
+    pub(crate) cut_unconfirmed: Plain,
+    /// The numbers for those, all 0 if they are those of the limit.
+    pub(crate) cut: LimitSlot,
 }
 
 /// What a clustered table knows beside its cells.
@@ -136,6 +164,10 @@ pub(crate) struct SideHeader {
     pub(crate) limits: [LimitRules; MAX_LIMITS],
     /// The mark of the process that synchronises, or 0.
     pub(crate) syncer: AtomicU64,
+    /// 1 if there may be something urgent: one load instead of a look at the whole map.
+    pub(crate) is_urgent: Plain,
+    /// For limits without a bound and with one: partitions whose owner is not heard, a bit each.
+    pub(crate) cuts: [[Plain; PARTITIONS / 64]; 2],
 }
 
 /// A line has a bit in each of two maps.
@@ -155,7 +187,14 @@ pub(crate) struct Side<'a> {
     /// Of each [`Map`] in turn, 64 lines to a word.
     pub(crate) maps: &'a [AtomicU64],
     pub(crate) leases: &'a [super::lease::Pair],
+    /// Of each cell. Models have none.
+    pub(crate) denied: &'a [Denied],
+    /// What is called when something becomes urgent. Models have nothing.
+    pub(crate) wake: Option<&'a Wake>,
 }
+
+/// What is called when something becomes urgent.
+pub(crate) type Wake = std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// Words of one map, for a table of so many lines.
 pub(crate) const fn map_words(lines: u64) -> u64 {
@@ -180,14 +219,25 @@ impl<'a> Side<'a> {
         let line = number / CELLS as u64;
         // Release: pairs with `MarkTake`. Who takes the bit sees what was counted before.
         self.map(map)[(line / 64) as usize].fetch_or(1 << (line % 64), order(Site::Mark, Ordering::Release));
+        if map == Map::Urgent {
+            // AcqRel, after the bit. One who clears this meanwhile may miss the bit until the next pass over all cells: a matter
+            // of speed.
+            let was = self.header.is_urgent.swap(1, Ordering::AcqRel);
+            if was == 0
+                && let Some(call) = self.wake.and_then(Wake::get)
+            {
+                call();
+            }
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load(&self, number: u64) -> Use {
         // Acquire: pairs with `Reserve` and `Void`. Who sees use counted sees the key that it was counted for.
         Use(self.cell(number).u.load(order(Site::UseLoad, Ordering::Acquire)))
     }
 
+    #[inline(always)]
     fn swap(&self, site: Site, number: u64, from: Use, to: Use) -> Result<(), Use> {
         // AcqRel: see the sites in `docs/memory-ordering.md`.
         let success = order(site, Ordering::AcqRel);
@@ -199,8 +249,10 @@ impl<'a> Side<'a> {
     }
 
     /// Counts `units` before they are charged, if the cell still has the tag of `seen` and no more than `most` are then counted.
+    ///
+    /// `urgent`: units that are not reported from which on the cell is reported at once.
     #[inline(always)]
-    pub(crate) fn reserve(&self, number: u64, limit: usize, seen: Use, units: u64, most: u64) -> Reserved {
+    pub(crate) fn reserve(&self, number: u64, seen: Use, units: u64, most: u64, urgent: u64) -> Reserved {
         if !rule(Rule::DirtyAfterCount) {
             self.mark(Map::Dirty, number);
         }
@@ -213,20 +265,30 @@ impl<'a> Side<'a> {
             if units > most || field > most - units {
                 return Reserved::TooMany;
             }
-            match self.swap(Site::Reserve, number, now, now.with_field(field + units)) {
+            match self.count(number, now, units) {
                 Ok(()) => {
-                    if field == 0 && rule(Rule::DirtyAfterCount) {
-                        self.mark(Map::Dirty, number);
-                    }
-                    // Relaxed: a threshold of speed.
-                    let urgent = self.header.limits[limit].urgent.load(Ordering::Relaxed);
-                    if field < urgent && field + units >= urgent {
-                        self.mark(Map::Urgent, number);
-                    }
+                    self.list(number, field, units, urgent);
                     return Reserved::Counted;
                 }
                 Err(other) => now = other,
             }
+        }
+    }
+
+    /// One attempt of that.
+    #[inline(always)]
+    pub(crate) fn count(&self, number: u64, now: Use, units: u64) -> Result<(), Use> {
+        self.swap(Site::Reserve, number, now, now.with_field(now.field() + units))
+    }
+
+    /// Lists a cell after `units` were counted on top of `field`.
+    #[inline(always)]
+    pub(crate) fn list(&self, number: u64, field: u64, units: u64, urgent: u64) {
+        if field == 0 && rule(Rule::DirtyAfterCount) {
+            self.mark(Map::Dirty, number);
+        }
+        if field < urgent && field + units >= urgent {
+            self.mark(Map::Urgent, number);
         }
     }
 
@@ -243,15 +305,18 @@ impl<'a> Side<'a> {
         0
     }
 
-    /// Says that a request was denied, if it was not said since the last report.
+    /// Says that a request was denied, if it was not said since the last report. `hurry`: the first time since the last pass
+    /// over all cells it is to be reported at once.
     #[inline]
-    pub(crate) fn want(&self, number: u64, seen: Use) {
+    pub(crate) fn want(&self, number: u64, seen: Use, hurry: bool) {
         let mut now = seen;
         while !now.wants() && now.tag() == seen.tag() {
             match self.swap(Site::Want, number, now, now.wanting()) {
                 Ok(()) => {
                     self.mark(Map::Dirty, number);
-                    self.mark(Map::Urgent, number);
+                    if hurry && !now.has_asked() {
+                        self.mark(Map::Urgent, number);
+                    }
                     return;
                 }
                 Err(other) => now = other,
@@ -290,6 +355,26 @@ pub(crate) enum Reserved {
 }
 
 impl Table {
+    /// Units that are counted and were not sent. Work in proportion to the table; exact only while nobody decides.
+    pub(crate) fn units_left(&self) -> u64 {
+        let Some(side) = self.side() else { return 0 };
+        let mut units = 0;
+        for line in side.lines {
+            for cell in &line.cells {
+                let now = Use(cell.u.load(Ordering::Acquire));
+                let aside = Aside(cell.aside.load(Ordering::Acquire));
+                let in_flight = if aside.is_pair(now.tag()) {
+                    // Relaxed: as the one who synchronises reads it.
+                    side.pair(aside.index()).slots[0].owed.load(Ordering::Relaxed)
+                } else {
+                    aside.units(now.tag())
+                };
+                units += now.field() - in_flight.min(now.field());
+            }
+        }
+        units
+    }
+
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<Side<'_>> {
         self.memory.side()
@@ -318,28 +403,15 @@ impl Table {
         let old = Use(u.swap(fresh.0, order(Site::Void, Ordering::AcqRel)));
         // Relaxed: a counter orders nothing.
         self.events.voided.fetch_add(old.field(), Ordering::Relaxed);
-        fresh
-    }
-
-    /// Units of this limit that may be spent without being confirmed.
-    #[inline]
-    pub(super) fn most_unconfirmed(&self, side: &Side<'_>, limit: usize) -> u64 {
-        // Relaxed: a number on its own; who comes late decides by the one before.
-        side.header.limits[limit].unconfirmed.load(Ordering::Relaxed)
-    }
-
-    /// How cells of a limit are treated from now on.
-    pub(crate) fn set_cluster_rules(&self, limit: usize, unconfirmed: u64, urgent: u64) {
-        if let Some(side) = self.side() {
-            let rules = &side.header.limits[limit];
-            // Relaxed: as they are read.
-            rules.unconfirmed.store(unconfirmed, Ordering::Relaxed);
-            rules.urgent.store(urgent.max(1), Ordering::Relaxed);
+        if let Some(denied) = side.denied.get(number as usize) {
+            denied.clear();
         }
+        fresh
     }
 }
 
 /// Counts that say what became of what was counted and not charged.
+#[cfg(ratelimit_loom)]
 impl Events {
     pub(crate) fn units(&self) -> (u64, u64) {
         (

@@ -125,6 +125,13 @@ pub(crate) struct Place {
     pub(super) lines: [u64; 2],
 }
 
+impl Place {
+    #[inline(always)]
+    pub(crate) fn first_line(&self) -> u64 {
+        self.lines[0]
+    }
+}
+
 pub(crate) enum Found<'a> {
     Live(Cell<'a>, Word),
     Tentative(Cell<'a>, Word),
@@ -239,6 +246,18 @@ impl Table {
         Place { key, lines }
     }
 
+    /// The same place, for one who was handed its first line. The second is found again: kept, it would take a register from the
+    /// common case.
+    #[inline(always)]
+    pub(crate) fn place(&self, client: Fingerprint, line: u64) -> Place {
+        let key = client.bits();
+        let first = (self.top() >> TOP_FIRST_SHIFT) as usize % MAX_TIERS;
+        Place {
+            key,
+            lines: [line, self.cells.tiers[first].candidates(key)[1]],
+        }
+    }
+
     /// The short way for the common case: one limit for all, and a client whose cell is LIVE, where most are, and was charged
     /// under that limit. `None`: go the long way, which decides everything and does the same in this case.
     ///
@@ -345,7 +364,7 @@ impl Table {
         terms: &Terms,
         asked: &Asked<'_>,
     ) -> Option<Ruling> {
-        if let Some(side) = self.side() {
+        if let Some(side) = self.counts(asked.axis) {
             return self.spend_counted(&side, cell, client, limit, terms, asked);
         }
         if !self.in_force(terms, client, limit) {
@@ -495,7 +514,7 @@ impl Table {
     pub(super) fn terms(&self, client: Fingerprint, limit: usize) -> Terms {
         let (generation, gcra) = self.header().limits[limit].load();
         let terms = Terms {
-            gcra,
+            gcra: self.cut_numbers(limit, self.key(client, limit)).unwrap_or(gcra),
             charged: Charged::generation(generation),
             generation,
             record: Record::NONE,
@@ -698,7 +717,7 @@ impl Table {
             if let Found::Live(cell, word) = found
                 && word.lease_slot().is_some()
             {
-                match self.look_leased(cell, word, asked) {
+                match self.look_leased(cell, word, key, limit, asked) {
                     Some(ruling) => return ruling,
                     None => continue,
                 }
@@ -719,7 +738,8 @@ impl Table {
             {
                 let stepped = was_set_back(&terms.gcra, tat, asked);
                 let tat = if stepped { terms.gcra.full(asked.now) } else { tat };
-                let allowed = asked.cost == 0 || terms.gcra.decide(tat, asked.now, asked.cost) != Verdict::Deny;
+                let fits = || terms.gcra.decide(tat, asked.now, asked.cost) != Verdict::Deny;
+                let allowed = asked.cost == 0 || fits() && self.may_be_unconfirmed(&found, key, limit, asked);
                 if let Found::Live(cell, word) = found
                     && update
                     && stepped
@@ -733,11 +753,12 @@ impl Table {
         }
     }
 
-    /// Gives `asked.cost` requests back. A client without a cell has nothing to get back.
-    pub(crate) fn refund(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
+    /// Gives `asked.cost` requests back. A client without a cell has nothing to get back. Returns how many of them an owner has
+    /// been told of, and is to be told about again.
+    pub(crate) fn refund(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> u64 {
         self.lower(client, limit, asked, asked.cost, |gcra, tat| {
             gcra.refund(tat, asked.now, asked.cost)
-        });
+        })
     }
 
     /// Takes back what `charged` has charged, for a request that another limit then denied. Nobody can be admitted by this who would
@@ -764,40 +785,51 @@ impl Table {
         });
     }
 
-    /// Forgets what the client has spent.
+    /// Forgets what the client has spent: here, where a limit is kept by an owner.
     pub(crate) fn reset(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
+        if asked.axis == Axis::Own && self.is_hard(limit) {
+            // What was spent was given by an owner once, and would be spent twice.
+            return;
+        }
         // What was spent was spent: it is reported all the same.
         self.lower(client, limit, asked, 0, |_, _| asked.now);
     }
 
-    fn lower(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, units: u64, to: impl Fn(&Gcra, u64) -> u64) {
+    fn lower(
+        &self,
+        client: Fingerprint,
+        limit: usize,
+        asked: &Asked<'_>,
+        units: u64,
+        to: impl Fn(&Gcra, u64) -> u64,
+    ) -> u64 {
         let key = self.key(client, limit);
         loop {
             let terms = self.terms_of(client, limit, asked);
             match self.find(key) {
-                Found::Nothing => return,
+                Found::Nothing => return 0,
                 Found::Tentative(cell, word) => self.help(cell, word, client, limit, &terms, asked),
                 Found::Live(cell, word) => {
                     if !self.in_force(&terms, client, limit) {
                         continue;
                     }
-                    if let Some(side) = self.side() {
-                        if self.lower_counted(&side, cell, client, limit, &terms, asked, units, &to) {
-                            return;
+                    if let Some(side) = self.counts(asked.axis) {
+                        match self.lower_counted(&side, cell, client, limit, &terms, asked, units, &to) {
+                            Some(sent) => return sent,
+                            None => continue,
                         }
-                        continue;
                     }
                     if !word.is_under(asked.axis, terms.charged) {
                         self.translate(cell, word, client, limit, &terms, asked);
                         continue;
                     }
                     if time::ahead(word.tat(), asked.now) == 0 {
-                        return;
+                        return 0;
                     }
                     let lowered = word.with_tat(to(&terms.gcra, word.tat()));
                     // AcqRel: as `Charge`.
                     if self.swap(Site::Refund, cell.w, word, lowered) {
-                        return;
+                        return 0;
                     }
                 }
             }

@@ -288,6 +288,32 @@ static void persistence(const char *folder) {
     OK(ratelimit_close(third));
     OK(ratelimit_config_free(config));
     OK(ratelimit_config_free(other));
+
+    /* Without a cluster there are no peers, and nobody to wait for. */
+    ratelimit_peer peer;
+    size_t peers = 7;
+    bool ready = false;
+    limiter = opened("2/hour");
+    OK(ratelimit_peers(limiter, &peer, 1, &peers));
+    HOLDS(peers == 0);
+    OK(ratelimit_peers(limiter, NULL, 0, &peers));
+    IS(ratelimit_peers(limiter, NULL, 1, &peers), RATELIMIT_ERR_NULL);
+    IS(ratelimit_peers(limiter, &peer, 1, NULL), RATELIMIT_ERR_NULL);
+    OK(ratelimit_ready(limiter, 0, &ready));
+    HOLDS(ready);
+    IS(ratelimit_ready(limiter, 0, NULL), RATELIMIT_ERR_NULL);
+    OK(ratelimit_close(limiter));
+    IS(ratelimit_ready(limiter, 0, &ready), RATELIMIT_ERR_CLOSED);
+    IS(ratelimit_peers(limiter, &peer, 1, &peers), RATELIMIT_ERR_CLOSED);
+
+    /* What is said of a cluster is looked at when it is said, and as a whole when the limiter is opened. */
+    OK(ratelimit_config_parse("2/hour", &config));
+    OK(ratelimit_config_set_cluster_node(config, "a"));
+    OK(ratelimit_config_set_cluster_listen(config, "127.0.0.1:0"));
+    IS(ratelimit_config_set_cluster_mode(config, "lax"), RATELIMIT_ERR_OPTION);
+    OK(ratelimit_config_set_cluster_mode(config, "bounded:20"));
+    IS(ratelimit_open(config, &limiter), RATELIMIT_ERR_CLUSTER_CONFIG);
+    OK(ratelimit_config_free(config));
     /* A shared table outlives those who use it; this one is nobody's any more. */
     char pattern[128];
     snprintf(pattern, sizeof pattern, "/dev/shm/ratelimit-*-%s-*", name);

@@ -44,6 +44,7 @@ fn generate() -> Result<String, String> {
         "decision",
         "statistics",
         "limiter",
+        "cluster",
         "decide",
         "rules",
         "client_ip",

@@ -17,6 +17,7 @@ use ratelimit_core::snapshot::{Disk, Moment, Restore, Restored, SnapshotStats};
 use ratelimit_core::{Engine, HashKey, process};
 
 use crate::Error;
+use crate::events::tell;
 use seat::Seat;
 
 /// The shortest period: less only keeps the disk busy.
@@ -196,14 +197,13 @@ fn tell_restored(path: &Path, restored: &Restored) {
     let path = path.display();
     match outcome {
         Outcome::Exact | Outcome::ColdNone | Outcome::Attached => {
-            tracing::info!(%path, outcome = outcome.name(), generation, cells, expired, unmapped, no_room, ?age, "{outcome}");
+            tell!(RESTORED, %path, outcome = outcome.name(), result = %outcome, generation, cells, expired, unmapped, no_room, ?age);
         }
         _ => {
             let damage = restored.damage.map(|damage| damage.to_string());
             let damaged_chunks = restored.damaged_chunks;
-            tracing::warn!(
-                %path, outcome = outcome.name(), generation, cells, expired, unmapped, no_room, ?age, damage, damaged_chunks,
-                "{outcome}"
+            tell!(
+                RESTORED_PARTLY, %path, outcome = outcome.name(), result = %outcome, generation, cells, expired, unmapped, no_room, ?age, damage, damaged_chunks
             );
         }
     }

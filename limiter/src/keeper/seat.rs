@@ -17,6 +17,7 @@ use ratelimit_core::snapshot::{
 
 use super::Plan;
 use crate::Error;
+use crate::events::tell;
 
 pub(super) struct Seat {
     /// The generation of the process that it belongs to.
@@ -134,10 +135,7 @@ impl Seat {
             Ok(thread) => control.thread = Some(thread),
             Err(error) => {
                 self.figures.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(
-                    %error,
-                    "no thread could be started: snapshots are written only by snapshot() and close()"
-                );
+                tell!(NO_KEEPER, %error);
             }
         }
     }
@@ -260,12 +258,7 @@ impl Seat {
         writer.saved = Some(changes);
         writer.entries = written.entries.iter().sum();
         self.count(&written, begun);
-        tracing::debug!(
-            generation = written.generation,
-            bytes = written.bytes,
-            duration = ?written.duration,
-            "snapshot written"
-        );
+        tell!(SNAPSHOT_WRITTEN, generation = written.generation, bytes = written.bytes, duration = ?written.duration);
         Ok(())
     }
 
@@ -294,7 +287,7 @@ impl Seat {
     fn tell_failure(&self, error: &Error, failures: u64) {
         self.figures.errors.fetch_add(1, Ordering::Relaxed);
         if failures.is_power_of_two() {
-            tracing::error!(%error, failures_in_a_row = failures, "snapshot not written");
+            tell!(SNAPSHOT_FAILED, %error, failures_in_a_row = failures);
         }
     }
 

@@ -66,10 +66,18 @@ pub(crate) struct LimiterConfig {
     pub(crate) fixed: BTreeMap<String, OptionValue>,
 }
 
+/// Where the certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsConfig {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
+    pub(crate) http_tls: Option<TlsConfig>,
     pub(crate) resp: Option<SocketAddr>,
     pub(crate) state: PathBuf,
     pub(crate) token: Option<Token>,
@@ -85,7 +93,8 @@ pub(crate) struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    http: Option<Spanned<String>>,
+    /// An address, or a table.
+    http: Option<Spanned<toml::Value>>,
     resp: Option<Spanned<String>>,
     state: Option<PathBuf>,
     token: Option<Spanned<String>>,
@@ -97,6 +106,44 @@ struct File {
     /// Read by [`RuleSet`], from the same text.
     #[serde(rename = "rule")]
     _rules: Vec<serde::de::IgnoredAny>,
+}
+
+/// The table of HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Http {
+    listen: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+impl Http {
+    /// `http = "ADDRESS"` is short for a table with `listen` alone.
+    fn of(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(address) => Ok(Http {
+                listen: Some(address),
+                ..Http::default()
+            }),
+            table @ toml::Value::Table(_) => table
+                .try_into()
+                .map_err(|error: toml::de::Error| format!("http: {}", error.message())),
+            _ => Err(
+                "http is an address like \"127.0.0.1:8078\", or a section with listen, tls_cert and tls_key".to_owned(),
+            ),
+        }
+    }
+
+    fn tls(&self) -> Result<Option<TlsConfig>, String> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Ok(Some(TlsConfig {
+                cert: cert.clone(),
+                key: key.clone(),
+            })),
+            (None, None) => Ok(None),
+            _ => Err("tls_cert and tls_key go together: give both, or neither".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,7 +207,15 @@ impl Config {
                     .map_err(|error| source.wrong(given.span().start, error)),
                 (None, None) => parse_address(default, allow_remote).map_err(Failure::Usage),
             };
-        let http = address("http", &args.http, &file.http, DEFAULT_HTTP)?;
+        let mut given = Http::default();
+        let mut place = 0;
+        if let Some(value) = file.http {
+            place = value.span().start;
+            given = Http::of(value.into_inner()).map_err(|error| source.wrong(place, error))?;
+        }
+        let http_tls = given.tls().map_err(|error| source.wrong(place, error))?;
+        let listen = given.listen.map(|listen| Spanned::new(place..place, listen));
+        let http = address("http", &args.http, &listen, DEFAULT_HTTP)?;
         let resp = address("resp", &args.resp, &file.resp, DEFAULT_RESP)?;
         if http.is_none() && resp.is_none() {
             return Err(Failure::Usage(
@@ -202,6 +257,7 @@ impl Config {
         }
         Ok(Config {
             http,
+            http_tls,
             resp,
             state,
             token,
@@ -416,7 +472,10 @@ mod tests {
     fn errors_name_the_line() {
         for (text, line, part) in [
             ("\nhtpp = \"127.0.0.1:0\"", 2, "unknown field `htpp`"),
-            ("\n\nhttp = 5", 3, "invalid type"),
+            ("\n\nhttp = 5", 3, "http is an address"),
+            ("\n[http]\nlistn = \"127.0.0.1:0\"", 2, "http: unknown field `listn`"),
+            ("\n[http]\ntls_cert = \"a.pem\"", 2, "go together"),
+            ("\n[http]\nlisten = \"0.0.0.0:80\"", 2, "--allow-remote"),
             ("http = \"localhost\"", 1, "is not an address"),
             ("\nhttp = \"0.0.0.0:80\"", 2, "--allow-remote"),
             ("token = \"short\"", 1, "at least 16"),

@@ -4,14 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::node::{Connections, Node};
 use super::{http, resp};
+use crate::events::{tell, tell_paced};
 
 /// What a connection too many is told, where it speaks RESP. The text is Redis's.
 const RESP_FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait after the system could not give a connection.
 const RETRY: Duration = Duration::from_millis(50);
@@ -23,6 +30,7 @@ pub(crate) async fn resp(listener: TcpListener, node: Arc<Node>, most: usize, st
     while let Some((stream, _)) = accept(&listener, stopping.clone()).await {
         id += 1;
         let Some(permit) = enter(&room, &node.figures.resp, &stream, RESP_FULL) else {
+            tell_paced!(CONNECTION_REFUSED, listener = "resp");
             continue;
         };
         let (node, stopping) = (node.clone(), stopping.clone());
@@ -30,7 +38,7 @@ pub(crate) async fn resp(listener: TcpListener, node: Arc<Node>, most: usize, st
             let dropped = resp::serve(stream, &node, id, stopping).await;
             if let Some(reason) = dropped {
                 node.figures.resp.dropped.add();
-                tracing::debug!(id, ?reason, "connection dropped");
+                tell!(CONNECTION_DROPPED, listener = "resp", ?reason);
             }
             leave(&node.figures.resp, permit);
         });
@@ -43,18 +51,51 @@ pub(crate) async fn http(listener: TcpListener, node: Arc<Node>, most: usize, st
     let room = Arc::new(Semaphore::new(most));
     let router = http::router(node.clone(), stopping.clone());
     while let Some((stream, peer)) = accept(&listener, stopping.clone()).await {
-        let Some(permit) = enter(&room, &node.figures.http, &stream, http::FULL) else {
+        let tls = node.tls();
+        // Whoever speaks TLS could not read the answer.
+        let full = if tls.is_none() { http::FULL } else { b"" };
+        let Some(permit) = enter(&room, &node.figures.http, &stream, full) else {
+            tell_paced!(CONNECTION_REFUSED, listener = "http");
             continue;
         };
         let (node, router, stopping) = (node.clone(), router.clone(), stopping.clone());
         tokio::spawn(async move {
-            if http::serve(stream, peer, router, stopping).await.is_err() {
+            let served = match tls {
+                None => http::serve(stream, peer, node.clone(), router, stopping)
+                    .await
+                    .map_err(|error| error.to_string()),
+                Some(tls) => encrypted(tls, stream, peer, node.clone(), router, stopping).await,
+            };
+            if let Err(reason) = served {
                 node.figures.http.dropped.add();
+                tell!(CONNECTION_DROPPED, listener = "http", reason);
             }
             leave(&node.figures.http, permit);
         });
     }
     all_left(&room, most).await;
+}
+
+/// Serves a connection after the handshake, which may take as long as the head of a request.
+async fn encrypted(
+    tls: Arc<rustls::ServerConfig>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    node: Arc<Node>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let handshake = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(tls).accept(stream));
+    let stream = tokio::select! {
+        outcome = handshake => match outcome {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(format!("TLS: {error}")),
+            Err(_) => return Err("TLS: the handshake took too long".to_owned()),
+        },
+        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+    };
+    let served = http::serve(stream, peer, node, router, stopping).await;
+    served.map_err(|error| error.to_string())
 }
 
 /// The next connection; `None` once `stopping` is true.
@@ -72,7 +113,7 @@ async fn accept(listener: &TcpListener, mut stopping: watch::Receiver<bool>) -> 
             }
             Err(error) => {
                 // No more files, or a connection that ended before it was accepted. The first passes only if others end.
-                tracing::warn!(%error, "cannot accept a connection");
+                tell_paced!(NOT_ACCEPTED, %error);
                 tokio::time::sleep(RETRY).await;
             }
         }

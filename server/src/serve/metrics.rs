@@ -135,6 +135,7 @@ fn own(node: &Node, text: &mut String) {
             "# HELP ratelimit_{name} {help}\n# TYPE ratelimit_{name} {kind}\nratelimit_{name} {value}\n"
         );
     }
+    figures.latency.text(text);
     type OfConnections = (&'static str, &'static str, &'static str, fn(&Connections) -> u64);
     const OF_CONNECTIONS: [OfConnections; 4] = [
         ("connections", "gauge", "Open connections.", Connections::open),

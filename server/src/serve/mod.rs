@@ -9,12 +9,17 @@
 //! the others idle.
 
 pub mod config;
+mod files;
+mod handed;
 mod http;
+mod latency;
 mod listen;
 mod metrics;
 mod node;
-mod resp;
+pub mod resp;
 mod throttle;
+mod tls;
+mod watch;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -22,18 +27,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 use self::config::Config;
+use self::handed::Handed;
 use self::node::{Node, texts};
+use crate::events::tell;
 use crate::failure::{Failure, output};
 use crate::stop::Stop;
 
 /// How long connections may take to finish what they are at when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// A line for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// What to serve and where.
 #[derive(Args, Clone, Debug, Default)]
@@ -56,6 +74,9 @@ pub struct ServeArgs {
     /// Listens where other machines can reach it, if an address says so
     #[arg(long, env = "RATELIMIT_ALLOW_REMOTE")]
     pub allow_remote: bool,
+    /// How events are written to standard error
+    #[arg(long, value_name = "FORM", env = "RATELIMIT_LOG", value_enum, default_value_t)]
+    pub log: Log,
     /// Checks the configuration and ends
     #[arg(long)]
     pub check_config: bool,
@@ -76,16 +97,20 @@ pub fn run(args: &ServeArgs, stop: &Stop, out: &mut dyn Write, err: &mut dyn Wri
         let names: Vec<&str> = config.limiters.keys().map(String::as_str).collect();
         return writeln!(out, "the configuration is fine: limits {}", names.join(", ")).map_err(output);
     }
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::INFO)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .with_target(false)
-        .try_init()
-        .unwrap_or_else(|error| {
-            // A process that already has a subscriber sends events there.
-            let _ = writeln!(err, "note: {error}");
-        });
+        .with_target(false);
+    let told = match args.log {
+        Log::Text => subscriber.try_init(),
+        Log::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    told.unwrap_or_else(|error| {
+        // A process that already has a subscriber sends events there.
+        let _ = writeln!(err, "note: {error}");
+    });
+    files::raise(2 * config.max_connections);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -101,6 +126,9 @@ fn check(config: &Config) -> Result<(), Failure> {
 
     let directory =
         tempfile::tempdir().map_err(|error| Failure::Io(format!("cannot make a directory to try it in: {error}")))?;
+    if let Some(files) = &config.http_tls {
+        tls::load(files)?;
+    }
     for (name, limiter) in &config.limiters {
         if limiter.fixed.contains_key("share") {
             // The table of other processes is not for trying things out.
@@ -125,20 +153,17 @@ async fn serve(args: &ServeArgs, config: Config, stop: &Stop, out: &mut dyn Writ
     let mut hang_up = signal(SignalKind::hangup()).map_err(refused)?;
 
     // Addresses first: who starts a second node by mistake is told so before it touches the state of the first.
-    let http = bind("http", config.http).await?;
-    let resp = bind("resp", config.resp).await?;
+    let handed = Handed::take()?;
+    let http = bind("http", config.http, handed.http).await?;
+    let resp = bind("resp", config.resp, handed.resp).await?;
     let most = config.max_connections;
-    let is_remote = [config.http, config.resp]
-        .into_iter()
-        .flatten()
-        .any(|address| !address.ip().is_loopback());
-    if is_remote && config.token.is_none() {
-        tracing::warn!("other machines can reach this node and no token is set: RESP is open to all of them");
+    let addresses = (address(http.as_ref())?, address(resp.as_ref())?);
+    if addresses.1.is_some_and(|address| !address.ip().is_loopback()) && config.token.is_none() {
+        tell!(OPEN_TO_ALL);
     }
     let node = Arc::new(Node::new(config)?);
-    let (stopper, stopping) = watch::channel(false);
-    let addresses = (address(http.as_ref())?, address(resp.as_ref())?);
-    let mut tasks = Vec::new();
+    let (stopper, stopping) = channel::channel(false);
+    let mut tasks = vec![tokio::spawn(watch::run(node.clone(), stopping.clone()))];
     if let Some(listener) = http {
         tasks.push(tokio::spawn(listen::http(
             listener,
@@ -160,28 +185,34 @@ async fn serve(args: &ServeArgs, config: Config, stop: &Stop, out: &mut dyn Writ
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
         announced => announced.map_err(output)?,
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    tell!(STARTED, version = env!("CARGO_PKG_VERSION"));
+    notify(NotifyState::Ready);
 
     // A signal that came before these handlers is seen only as the flag.
     while !stop.requested() {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(args, &node).await,
+            _ = hang_up.recv() => {
+                notify(NotifyState::Reloading);
+                reload(args, &node).await;
+                notify(NotifyState::Ready);
+            }
         }
     }
-    tracing::info!("stopping");
+    tell!(STOPPING);
+    notify(NotifyState::Stopping);
     // Nobody listens any more if the listeners have failed.
     let _ = stopper.send(true);
     let finished = async {
         for task in tasks {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a listener failed");
+                tell!(LISTENER_FAILED, %error);
             }
         }
     };
     if tokio::time::timeout(STOP_TIMEOUT, finished).await.is_err() {
-        tracing::warn!(?STOP_TIMEOUT, "connections that did not end in time are cut");
+        tell!(CONNECTIONS_CUT, timeout = ?STOP_TIMEOUT);
     }
     let failed = tokio::task::block_in_place(|| node.close());
     if failed > 0 {
@@ -189,11 +220,25 @@ async fn serve(args: &ServeArgs, config: Config, stop: &Stop, out: &mut dyn Writ
             "{failed} last snapshots could not be written: the events above say why"
         )));
     }
-    tracing::info!("stopped");
+    tell!(STOPPED);
     Ok(())
 }
 
-async fn bind(name: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+/// Tells systemd, if it is there to listen.
+fn notify(state: NotifyState<'_>) {
+    // Who started the node otherwise hears nothing, which is no fault.
+    let _ = sd_notify::notify(&[state]);
+}
+
+/// Listens at the address, or on the socket that was handed over in its place.
+async fn bind(
+    name: &str,
+    address: Option<SocketAddr>,
+    handed: Option<TcpListener>,
+) -> Result<Option<TcpListener>, Failure> {
+    if handed.is_some() {
+        return Ok(handed);
+    }
     let Some(address) = address else {
         return Ok(None);
     };
@@ -219,8 +264,9 @@ fn announce(
     (http, resp): (Option<SocketAddr>, Option<SocketAddr>),
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
+    let scheme = if node.tls().is_some() { "https" } else { "http" };
     if let Some(address) = http {
-        writeln!(out, "http  http://{address}")?;
+        writeln!(out, "http  {scheme}://{address}")?;
     }
     if let Some(address) = resp {
         writeln!(out, "resp  redis://{address}")?;
@@ -233,7 +279,8 @@ fn announce(
     if let Some(address) = http {
         writeln!(
             out,
-            "  curl -s http://{address}/v1/check --json '{{\"key\": \"client-7\"}}'\n  curl -s http://{address}/metrics"
+            "  curl -s {scheme}://{address}/v1/check --json '{{\"key\": \"client-7\"}}'\n  curl -s {scheme}://{address}/metrics\n  \
+             a browser at {scheme}://{address}/"
         )?;
     }
     if let Some(address) = resp {
@@ -251,16 +298,16 @@ async fn reload(args: &ServeArgs, node: &Arc<Node>) {
         Ok(notes) => {
             node.figures.reloads.add();
             for note in notes {
-                tracing::warn!("{note}");
+                tell!(TAKES_RESTART, part = note);
             }
-            tracing::info!("configuration reloaded");
+            tell!(RELOADED);
         }
         Err(error) => {
             node.figures.reload_errors.add();
-            tracing::error!(%error, "configuration refused, the one before stays in force");
+            tell!(RELOAD_REFUSED, %error);
         }
     };
     if let Err(error) = tokio::task::spawn_blocking(work).await {
-        tracing::error!(%error, "the reload failed");
+        tell!(RELOAD_REFUSED, %error);
     }
 }

@@ -10,7 +10,10 @@ use ratelimit::options::{Dialect, OptionValue, Options};
 use ratelimit::{Error, Limit, Limiter, RuleSet, Rules};
 
 use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
+use super::latency::Latency;
 use super::throttle::Throttle;
+use super::tls;
+use crate::events::{hashed, tell};
 use crate::failure::Failure;
 
 /// Where the snapshots of `CL.THROTTLE` lie, within the state directory.
@@ -25,8 +28,9 @@ pub(crate) struct Named {
     pub(crate) limiter: Limiter,
     /// As its limits are now.
     headers: RwLock<Arc<Headers>>,
+    /// The clients with limits of their own, by name: the limiter knows them as hashes, and has room for a bounded number of them.
     /// Held while limits are changed, so that `headers` are those of the limits in force.
-    changing: Mutex<()>,
+    overrides: Mutex<BTreeMap<String, Limit>>,
 }
 
 impl Named {
@@ -40,7 +44,7 @@ impl Named {
         Ok(Named {
             limiter,
             headers,
-            changing: Mutex::default(),
+            overrides: Mutex::new(config.overrides.clone()),
         })
     }
 
@@ -54,10 +58,27 @@ impl Named {
     /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
     pub(crate) fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         let headers = Arc::new(Headers::unnamed(limits)?);
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
         self.limiter.set_limits(limits)?;
         *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
         Ok(())
+    }
+
+    /// Gives a client a limit of its own, or takes it away.
+    ///
+    /// Errors: the limit makes no sense, or there is no room for it; the client stays under the limit it had.
+    pub(crate) fn set_override(&self, client: &str, limit: Option<Limit>) -> Result<(), Error> {
+        self.override_before(client, limit).map(|_| ())
+    }
+
+    /// As [`set_override`](Self::set_override). Returns the limit of its own that the client had before.
+    fn override_before(&self, client: &str, limit: Option<Limit>) -> Result<Option<Limit>, Error> {
+        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limiter.set_override(client, limit)?;
+        Ok(match limit {
+            Some(limit) => overrides.insert(client.to_owned(), limit),
+            None => overrides.remove(client),
+        })
     }
 }
 
@@ -104,6 +125,8 @@ pub(crate) struct Figures {
     pub(crate) requests: Count,
     /// Requests over RESP.
     pub(crate) commands: Count,
+    /// How long decisions take.
+    pub(crate) latency: Latency,
     /// Configurations put in force after the first.
     pub(crate) reloads: Count,
     /// Configurations refused.
@@ -117,6 +140,8 @@ type Limiters = BTreeMap<String, Arc<Named>>;
 pub(crate) struct Node {
     limiters: RwLock<Arc<Limiters>>,
     token: RwLock<Option<Token>>,
+    /// What HTTP is encrypted with, if it is.
+    tls: RwLock<Option<Arc<rustls::ServerConfig>>>,
     /// The configuration in force. Held by whoever puts another one in force.
     config: Mutex<Config>,
     pub(crate) throttle: Throttle,
@@ -137,6 +162,7 @@ impl Node {
             config.throttle_keys,
         )
         .map_err(|error| Failure::file("use the state directory", &config.state, &error))?;
+        let tls = config.http_tls.as_ref().map(tls::load).transpose()?;
         let mut limiters = Limiters::new();
         for (name, limiter) in &config.limiters {
             limiters.insert(
@@ -153,6 +179,7 @@ impl Node {
             rules,
             limiters: RwLock::new(Arc::new(limiters)),
             token: RwLock::new(config.token.clone()),
+            tls: RwLock::new(tls),
             config: Mutex::new(config),
             throttle,
             figures: Figures::default(),
@@ -204,11 +231,17 @@ impl Node {
         token.as_ref().is_some_and(|token| token.is(bytes))
     }
 
+    /// What a new connection of HTTP is encrypted with.
+    pub(crate) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Puts another configuration in force while decisions go on. Returns what of it takes a restart.
     ///
     /// A limiter that is in both keeps its clients: those that have spent a share of their burst have spent that share of the new one.
     ///
-    /// Errors: a limiter has another number of limits than before, or a new one cannot be made; nothing is changed then.
+    /// Errors: a limiter has another number of limits than before, a new one cannot be made, or there is no room for an override; what was
+    /// changed until then is changed back.
     pub(crate) fn reload(&self, config: Config) -> Result<Vec<String>, Failure> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let mut notes = Vec::new();
@@ -224,6 +257,12 @@ impl Node {
         if (config.throttle_limits, config.throttle_keys) != (current.throttle_limits, current.throttle_keys) {
             notes.push("the section [throttle] takes a restart".to_owned());
         }
+        if config.http_tls.is_some() != current.http_tls.is_some() {
+            return Err(Failure::Usage(
+                "TLS cannot be switched on or off while the node runs: start it anew".to_owned(),
+            ));
+        }
+        let tls = config.http_tls.as_ref().map(tls::load).transpose()?;
         let old = self.limiters();
         let mut new = Limiters::new();
         for (name, limiter) in &config.limiters {
@@ -252,21 +291,30 @@ impl Node {
             }
             new.insert(name.clone(), known.clone());
         }
+        // Overrides first, since these alone can still find no room. The numbers of limits are compared above, and limits were
+        // checked when they were read.
+        let mut undo = Undo::default();
+        let mut changed = Vec::new();
         for (name, limiter) in &config.limiters {
             let Some(known) = old.get(name) else { continue };
-            let refused = |error: Error| failed(name, &error);
-            if known.limiter.limits() != limiter.limits {
-                known.set_limits(&limiter.limits).map_err(refused)?;
-                tracing::info!(limit = %name, limits = ?texts(&limiter.limits), "limits changed");
-            }
             let before = current.limiters.get(name).map(|before| &before.overrides);
-            for client in before.into_iter().flat_map(BTreeMap::keys) {
-                if !limiter.overrides.contains_key(client) {
-                    known.limiter.set_override(client, None).map_err(refused)?;
-                }
+            let gone = before.into_iter().flat_map(BTreeMap::keys);
+            let gone = gone.filter(|client| !limiter.overrides.contains_key(*client));
+            let changes = gone
+                .map(|client| (client, None))
+                .chain(limiter.overrides.iter().map(|(client, limit)| (client, Some(*limit))));
+            for (client, limit) in changes {
+                undo.set_override(name, known, client, limit)
+                    .map_err(|error| failed(name, &error))?;
             }
-            for (client, limit) in &limiter.overrides {
-                known.limiter.set_override(client, Some(*limit)).map_err(refused)?;
+        }
+        for (name, limiter) in &config.limiters {
+            let Some(known) = old.get(name) else { continue };
+            let before = known.limiter.limits();
+            if before != limiter.limits {
+                undo.set_limits(known, before, &limiter.limits)
+                    .map_err(|error| failed(name, &error))?;
+                changed.push((name, texts(&limiter.limits)));
             }
         }
         match self.rules.get() {
@@ -284,10 +332,15 @@ impl Node {
         for named in new.values() {
             named.limiter.list_clients(config.top);
         }
+        undo.keep();
+        for (name, limits) in changed {
+            tell!(LIMIT_CHANGED, limit = %name, ?limits);
+        }
         *self.limiters.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = config.token.clone();
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         for (name, limiter) in old.iter().filter(|(name, _)| !config.limiters.contains_key(*name)) {
-            tracing::info!(limit = %name, "limit removed");
+            tell!(LIMIT_REMOVED, limit = %name);
             // An error is told as an event.
             let _ = limiter.limiter.close();
         }
@@ -332,6 +385,54 @@ fn rules_of(config: &Config, rules: RuleSet) -> Result<Rules, Error> {
 
 fn refused_rules(error: Error) -> Failure {
     failed(RULES_NAME, &error)
+}
+
+/// What a reload has changed so far. Unless it is told to keep it, changes it back.
+#[derive(Debug, Default)]
+struct Undo {
+    overrides: Vec<(String, Arc<Named>, String, Option<Limit>)>,
+    limits: Vec<(Arc<Named>, Vec<Limit>)>,
+}
+
+impl Undo {
+    fn set_override(
+        &mut self,
+        name: &str,
+        named: &Arc<Named>,
+        client: &str,
+        limit: Option<Limit>,
+    ) -> Result<(), Error> {
+        let before = named.override_before(client, limit)?;
+        self.overrides
+            .push((name.to_owned(), named.clone(), client.to_owned(), before));
+        Ok(())
+    }
+
+    fn set_limits(&mut self, named: &Arc<Named>, before: Vec<Limit>, limits: &[Limit]) -> Result<(), Error> {
+        named.set_limits(limits)?;
+        self.limits.push((named.clone(), before));
+        Ok(())
+    }
+
+    fn keep(mut self) {
+        self.overrides.clear();
+        self.limits.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // The last change first: each then finds the room that there was before it.
+        for (named, limits) in self.limits.drain(..).rev() {
+            let _ = named.set_limits(&limits);
+        }
+        for (name, named, client, before) in self.overrides.drain(..).rev() {
+            if let Err(error) = named.set_override(&client, before) {
+                // Administrators can take the room meanwhile.
+                tell!(OVERRIDE_LOST, limit = %name, client = hashed(&client), %error);
+            }
+        }
+    }
 }
 
 /// Limits as texts.

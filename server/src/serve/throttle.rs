@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use ratelimit::{Decision, Limit, Limiter};
 
+use crate::events::{tell, tell_paced};
+
 /// How often the snapshot of each set is written.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
@@ -122,7 +124,8 @@ impl Throttle {
     /// Errors: the terms make no limit, there is no room for another set, or its snapshot cannot be kept. Texts say what to do.
     pub(crate) fn check(&self, key: &[u8], terms: Terms, cost: u64) -> Result<Decision, String> {
         let found = self.find(terms);
-        let budgets = found.map_or_else(|| self.open(terms), Ok).inspect_err(|_| {
+        let budgets = found.map_or_else(|| self.open(terms), Ok).inspect_err(|reason| {
+            tell_paced!(TERMS_REFUSED, %reason);
             self.refused.fetch_add(1, Ordering::Relaxed);
         })?;
         let decision = budgets.limiter.check_n(key, cost);
@@ -243,7 +246,7 @@ fn remove(path: &Path) {
         if let Err(error) = fs::remove_file(&name)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %Path::new(&name).display(), %error, "cannot remove an expired snapshot");
+            tell!(FILE_NOT_REMOVED, path = %Path::new(&name).display(), %error);
         }
     }
 }

@@ -29,7 +29,16 @@ pub fn serve(state: &Path, args: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    for name in ["CONFIG", "HTTP", "RESP", "STATE", "LIMIT", "ALLOW_REMOTE", "TOKEN"] {
+    for name in [
+        "CONFIG",
+        "HTTP",
+        "RESP",
+        "STATE",
+        "LIMIT",
+        "ALLOW_REMOTE",
+        "TOKEN",
+        "LOG",
+    ] {
         command.env_remove(format!("RATELIMIT_{name}"));
     }
     command
@@ -56,7 +65,9 @@ impl Node {
                 .unwrap_or_else(|| panic!("not {prefix}: {line}"))
                 .to_owned()
         };
-        let (http, resp) = (address("http  http://"), address("resp  redis://"));
+        let http = address("http  http");
+        let http = http.trim_start_matches('s').trim_start_matches("://").to_owned();
+        let resp = address("resp  redis://");
         Node { child, http, resp, log }
     }
 

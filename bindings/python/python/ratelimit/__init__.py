@@ -17,6 +17,8 @@ from ratelimit._decorator import RateLimitExceeded
 from ratelimit._errors import (
     ArgumentError,
     ClosedError,
+    ClusterConfigError,
+    ClusterStartError,
     Error,
     ForkedChildError,
     FullError,
@@ -64,6 +66,8 @@ __all__ = [
     "ArgumentError",
     "ClientKey",
     "ClosedError",
+    "ClusterConfigError",
+    "ClusterStartError",
     "Decision",
     "Error",
     "ForkedChildError",

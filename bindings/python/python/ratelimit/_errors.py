@@ -149,6 +149,18 @@ class ShareUnavailableError(Error):
     name = "share_unavailable"
 
 
+class ClusterConfigError(Error, ValueError):
+    """A cluster's name, address, owner, certificate or secret cannot be."""
+
+    name = "cluster_config"
+
+
+class ClusterStartError(Error):
+    """A cluster's node cannot be started."""
+
+    name = "cluster_start"
+
+
 CLASSES: Final[dict[str, type[Error]]] = {error.name: error for error in Error.__subclasses__()}
 
 # The numbers are the crate's; they are not written down a second time.

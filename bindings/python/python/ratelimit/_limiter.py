@@ -54,8 +54,9 @@ class Limiter(_native.Limiter):
         time_window: float | None = None,
         **options: Unpack[_native._Options],
     ) -> None:
-        # Made already, by `__new__`. Who keeps snapshots wants the last one too, also when nobody closes.
-        if options.get("path") is not None:
+        # Made already, by `__new__`. Who keeps snapshots wants the last one too, also when nobody closes; and who is a node
+        # of a cluster says goodbye, so that the others need not find out.
+        if options.get("path") is not None or options.get("cluster"):
             _exit.close_at_exit(self)
 
     async def aacquire(self, key: Key, cost: int = 1, timeout: float | None = None) -> bool:

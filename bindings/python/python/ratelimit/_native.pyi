@@ -35,6 +35,23 @@ _Key = Union[str, bytes, int, ClientKey]
 _LimitText = Union[str, Limit]
 
 @type_check_only
+class _ClusterOptions(TypedDict, total=False):
+    node: str | None
+    listen: str | None
+    advertise: str | None
+    seeds: Sequence[str] | str | None
+    certs: str | PathLike[str] | None
+    ca: str | PathLike[str] | None
+    cert: str | PathLike[str] | None
+    key: str | PathLike[str] | None
+    secret: str | PathLike[str] | None
+    mode: str | Sequence[str] | None
+    owners: Sequence[str] | str | None
+    on_partition: Literal["open", "share", "closed"] | None
+    interval: float | None
+    max_nodes: int | None
+
+@type_check_only
 class _Options(TypedDict, total=False):
     burst: int | None
     strict: bool | None
@@ -45,7 +62,7 @@ class _Options(TypedDict, total=False):
     restore: Literal["auto", "salvage", "required"] | None
     share: str | bool | None
     replace_limits: bool | None
-    cluster: dict[str, Any] | None
+    cluster: _ClusterOptions | bool | None
     clock: Literal["precise", "os", "coarse"] | ManualClock | None
     overflow: Literal["share", "deny", "allow"] | None
     hash_key: str | None
@@ -77,6 +94,8 @@ class Limiter:
     def key(self, key: _Key, /) -> ClientKey: ...
     def stats(self) -> dict[str, Any]: ...
     def prometheus(self) -> str: ...
+    def peers(self) -> list[dict[str, Any]]: ...
+    def ready(self, timeout: float | None = None) -> bool: ...
     def snapshot(self) -> None: ...
     def close(self) -> None: ...
     @property

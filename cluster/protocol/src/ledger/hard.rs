@@ -80,9 +80,15 @@ pub(crate) fn floor_of(gcra: &Gcra, mode: Mode, max_nodes: u64) -> Option<(u64, 
 }
 
 impl Pool {
-    /// A key without an account may have spent its burst in the owner's last life: the bucket is empty when the silence
-    /// ends, and full a burst's time later.
+    /// In an owner's first life a key without an account has spent nothing. In a later one it may have spent its burst before:
+    /// the bucket is empty when the silence ends, and full a burst's time later.
     pub(crate) fn open(gcra: &Gcra, mode: Mode, terms: &Terms) -> Self {
+        if terms.empty_at_ns.is_none() {
+            return Pool {
+                level: units(whole(gcra, mode, terms).1),
+                at_ns: terms.now_ns,
+            };
+        }
         let mut pool = Pool {
             level: 0,
             at_ns: terms.silent_until_ns,

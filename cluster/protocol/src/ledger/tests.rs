@@ -283,6 +283,24 @@ fn a_restarted_owner_does_not_give_the_burst_again() {
 }
 
 #[test]
+fn an_owners_first_life_begins_with_full_buckets_whatever_its_clock_says() {
+    // A day to refill, on a clock that was started a moment ago.
+    let day = Limit::new(60, Duration::from_secs(86_400)).expect("a limit");
+    let limit = LimitNumbers {
+        gcra: Gcra::new(&day).expect("numbers"),
+        ..numbers(60, 60, Mode::Strict { floor_ppm: 0 })
+    };
+    let level = |terms: &Terms| Pool::open(&limit.gcra, limit.spec.mode, terms).level() >> LEVEL_BITS;
+    assert_eq!(level(&terms(1_000_000)), 60);
+    let restarted = Terms {
+        silent_until_ns: 1_000_000_000,
+        empty_at_ns: Some(0),
+        ..terms(1_000_000_000)
+    };
+    assert_eq!(level(&restarted), 0);
+}
+
+#[test]
 fn accounts_are_bounded_by_the_cap_and_by_who_opens_them() {
     let limit = numbers(1000, 100, Mode::Eventual);
     let mut ledger = Ledger::new(8);

@@ -216,8 +216,13 @@ fn spec(reader: &mut Reader<'_>) -> Result<LimitSpec, WireError> {
         _ => return Err(WireError::Value("mode")),
     };
     let limit = Limit::new(rate, Duration::from_nanos(window_ns)).map_err(|_| WireError::Value("limit"))?;
-    let limit = limit.burst(burst);
     let limit = if strict { limit.strict() } else { limit };
+    // A burst that goes without saying is not said: nodes show the same text, wherever a limit was set.
+    let limit = if limit.capacity() == burst {
+        limit
+    } else {
+        limit.burst(burst)
+    };
     limit.validate().map_err(|_| WireError::Value("limit"))?;
     Ok(LimitSpec {
         id,

@@ -297,6 +297,7 @@ impl Node {
             }
         }
         Rules {
+            shown: limit.spec.limit,
             limit: gcra,
             connected,
             cut: cut.unwrap_or(connected),

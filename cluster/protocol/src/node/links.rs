@@ -248,6 +248,11 @@ impl Node {
             });
         }
         self.settle_acknowledged(id, entries, None, store);
+        let moved = !hello.address.is_empty()
+            && self
+                .membership
+                .get(id)
+                .is_none_or(|member| member.address != hello.address);
         self.membership.introduce(id, &hello.name, &hello.address);
         self.membership.arrived(id, self.now_ns);
         let (Some(state), Some(peer)) = (self.links.get_mut(&link), self.peers.get_mut(&id)) else {
@@ -277,6 +282,12 @@ impl Node {
             name: hello.name.clone(),
             incarnation: hello.incarnation,
         });
+        if moved {
+            self.tell(Event::PeerTold {
+                name: hello.name.clone(),
+                address: hello.address.clone(),
+            });
+        }
         for (name, address) in &hello.peers {
             let told = NodeId::of(name);
             let new = self

@@ -315,6 +315,7 @@ impl Node {
                 applied_units: peer.inbox.applied_units,
                 repeated_batches: peer.inbox.repeated,
                 unacked_batches: peer.outbox.unacked(),
+                waits_ns: peer.outbox.waits_since().map_or(0, |at| self.now_ns.saturating_sub(at)),
                 waiting_answers: peer.waiting_answers(),
                 waiting_bytes,
                 strikes: peer.strikes,

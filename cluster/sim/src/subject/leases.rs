@@ -1,4 +1,4 @@
-//! The product: the protocol's own node over a store of maps.
+//! The product: the protocol's own node, over maps or over the table.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -6,15 +6,11 @@ use std::time::Duration;
 
 use ratelimit_model::Limit;
 use ratelimit_protocol as protocol;
-use ratelimit_protocol::{Cell, DrainSink, Drained, GiveOutcome, Lease, MapStore, Node, Pass, Rules, Store};
+use ratelimit_protocol::{Cell, DrainSink, Drained, GiveOutcome, Lease, Node, Pass, Rules, Store};
 
+use super::cells::Cells;
 use super::newer::Newer;
 use super::{Flow, LinkId, Mode, OnPartition, Rule, Settings, Sizes, Snapshot, Stream, Subject, Transmit};
-
-/// Cells of a node's store. More than any scenario needs at once, and a bound all the same.
-const CELLS: usize = 1 << 20;
-/// Cells looked at per tick for ones that say nothing any more.
-const SWEEP: usize = 256;
 
 /// One node of the protocol.
 pub struct LeaseNode {
@@ -29,7 +25,7 @@ pub struct LeaseNode {
 
 /// The store, as the node sees it: a broken or hostile build reports more than it used.
 struct Reporting {
-    store: MapStore,
+    store: Cells,
     factor: u64,
 }
 
@@ -89,13 +85,18 @@ impl Store for Reporting {
     }
 }
 
-fn spec(number: usize, rule: &Rule, author: protocol::NodeId) -> protocol::LimitSpec {
+/// A rule's limit, as people write it.
+pub(super) fn limit_of(rule: &Rule) -> Limit {
     let limit = Limit::new(rule.rate, Duration::from_secs(1)).expect("scenarios have sensible limits");
+    limit.burst(rule.burst)
+}
+
+fn spec(number: usize, rule: &Rule, author: protocol::NodeId) -> protocol::LimitSpec {
     protocol::LimitSpec {
         id: protocol::LimitId(number as u32),
         version: rule.version,
         author,
-        limit: limit.burst(rule.burst),
+        limit: limit_of(rule),
         mode: match rule.mode {
             Mode::Eventual => protocol::Mode::Eventual,
             Mode::Bounded(units) => protocol::Mode::Bounded { units },
@@ -119,7 +120,7 @@ fn mutants(name: Option<&str>) -> protocol::Mutants {
 impl LeaseNode {
     /// A node that nobody has asked yet.
     #[must_use]
-    pub fn new(settings: &Settings, now_ns: u64) -> Self {
+    pub fn new(settings: &Settings, cells: Cells, now_ns: u64) -> Self {
         let mut config = protocol::NodeConfig::new(&settings.name);
         config.owners = settings.owners.clone();
         config.on_partition = match settings.rules[0].on_partition {
@@ -146,7 +147,7 @@ impl LeaseNode {
         LeaseNode {
             node,
             store: Reporting {
-                store: MapStore::new(CELLS),
+                store: cells,
                 factor: 1,
             },
             members: Rc::clone(&settings.members),
@@ -170,15 +171,13 @@ impl LeaseNode {
 
 impl Subject for LeaseNode {
     fn decide(&mut self, key: u64, limit: u32, cost: u64, now_ns: u64) -> bool {
-        self.store
-            .store
-            .decide(protocol::LimitId(limit), protocol::Key(key), cost, now_ns)
-            .allowed
+        self.store.store.decide(limit, key, cost, now_ns)
     }
 
     fn tick(&mut self, now_ns: u64) {
+        self.store.store.set_time(now_ns);
         self.node.handle_tick(now_ns, &mut self.store);
-        self.store.store.sweep(SWEEP, now_ns);
+        self.store.store.sweep(now_ns);
         self.hear();
     }
 
@@ -204,6 +203,7 @@ impl Subject for LeaseNode {
     }
 
     fn bytes(&mut self, link: LinkId, stream: Stream, bytes: &[u8], now_ns: u64) {
+        self.store.store.set_time(now_ns);
         self.node.handle_bytes(
             protocol::LinkId(link),
             stream_of(stream),
@@ -274,7 +274,7 @@ impl Subject for LeaseNode {
         let stats = self.node.stats();
         let most = |size: fn(&protocol::PeerStats) -> usize| stats.peers.values().map(size).max().unwrap_or(0);
         Sizes {
-            cells: self.store.store.len(),
+            cells: self.store.store.count(),
             ledger: stats.accounts,
             leases: stats.leases,
             in_flight: most(|peer| peer.unacked_batches),

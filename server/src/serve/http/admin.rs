@@ -7,25 +7,36 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ratelimit::Limit;
 use serde::{Deserialize, Serialize};
 
-use super::body::{Json, Key, MAX_KEY_BYTES, query, read};
-use super::calls::{named, no_query};
+use super::body::{Json, Key, MAX_KEY_BYTES, NoQuery, Sent, query};
+use super::calls::named;
 use super::problem::Problem;
 use super::{Peer, Shared};
+use crate::events::{hashed, tell, tell_paced};
 use crate::serve::node::texts;
 
 /// The longest block, in seconds: a day less than the table can hold.
 const MAX_BLOCK_S: f64 = 207.0 * 86_400.0;
 
-fn permit(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Problem> {
-    shared.node.figures.requests.add();
+/// That whoever asks may administer. A handler takes it first: nobody else is told anything else.
+pub(super) struct Admin;
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        permit(shared, parts).map(|()| Admin)
+    }
+}
+
+fn permit(shared: &Shared, parts: &Parts) -> Result<(), Problem> {
+    let headers = &parts.headers;
     if shared.node.needs_token() {
         let given = headers
             .get(header::AUTHORIZATION)
@@ -34,11 +45,14 @@ fn permit(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Proble
         let is_bearer = given
             .get(..7)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-        return if is_bearer && shared.node.is_token(&given[7..]) {
-            Ok(())
-        } else {
-            Err(Problem::unauthorized())
-        };
+        if is_bearer && shared.node.is_token(&given[7..]) {
+            return Ok(());
+        }
+        // Without any token it is mostly a page in a browser that has not been told it yet.
+        if !given.is_empty() {
+            tell_paced!(ADMIN_REFUSED, reason = "wrong token");
+        }
+        return Err(Problem::unauthorized());
     }
     let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip"]
         .iter()
@@ -47,9 +61,17 @@ fn permit(shared: &Shared, peer: Peer, headers: &HeaderMap) -> Result<(), Proble
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    if peer.0.ip().is_loopback() && !passed_on && is_loopback(host) {
+    let is_near = parts
+        .extensions
+        .get::<Peer>()
+        .is_some_and(|peer| peer.0.ip().is_loopback());
+    if is_near && !passed_on && is_loopback(host) {
         Ok(())
     } else {
+        tell_paced!(
+            ADMIN_REFUSED,
+            reason = "not from this machine, and no token is configured"
+        );
         Err(Problem::forbidden())
     }
 }
@@ -67,22 +89,18 @@ fn is_loopback(host: &str) -> bool {
 /// A client of a limit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Client {
+pub(super) struct Client {
     key: Key,
     limit: Option<String>,
 }
 
 /// Forgets what a client has spent, and lifts its block.
 pub(super) async fn reset(
+    _: Admin,
     State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    Sent(client): Sent<Client>,
 ) -> Result<StatusCode, Problem> {
-    permit(&shared, peer, &headers)?;
-    no_query(&uri)?;
-    let client: Client = read(&headers, body).await?;
     named(&shared.node, client.limit.as_deref())?
         .limiter
         .reset(&client.key.0);
@@ -92,7 +110,7 @@ pub(super) async fn reset(
 /// A client to be denied for a while.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Block {
+pub(super) struct Block {
     key: Key,
     limit: Option<String>,
     /// Seconds; 0 lifts the block.
@@ -101,15 +119,11 @@ struct Block {
 
 /// Denies every request of a client for a while.
 pub(super) async fn block(
+    _: Admin,
     State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    Sent(block): Sent<Block>,
 ) -> Result<StatusCode, Problem> {
-    permit(&shared, peer, &headers)?;
-    no_query(&uri)?;
-    let block: Block = read(&headers, body).await?;
     if !(0.0..=MAX_BLOCK_S).contains(&block.duration) {
         return Err(Problem::argument(
             "duration is the number of seconds to block for: from 0, which lifts a block, to 207 days",
@@ -123,19 +137,12 @@ pub(super) async fn block(
 /// The limits of each name.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Limits {
+pub(super) struct Limits {
     limits: BTreeMap<String, Vec<String>>,
 }
 
 /// The limits in force.
-pub(super) async fn limits(
-    State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    permit(&shared, peer, &headers)?;
-    no_query(&uri)?;
+pub(super) async fn limits(_: Admin, State(shared): State<Shared>, _: NoQuery) -> Result<Response, Problem> {
     Ok(in_force(&shared))
 }
 
@@ -153,15 +160,11 @@ fn in_force(shared: &Shared) -> Response {
 /// Puts other limits in force for the names given, until the node is started anew or its configuration reloaded. Clients keep the share
 /// of their burst that they have spent.
 pub(super) async fn set_limits(
+    _: Admin,
     State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    Sent(given): Sent<Limits>,
 ) -> Result<Response, Problem> {
-    permit(&shared, peer, &headers)?;
-    no_query(&uri)?;
-    let given: Limits = read(&headers, body).await?;
     // All is read before any is changed. What can fail beyond that is their number, which is looked at too.
     let mut changes = Vec::new();
     for (name, texts) in &given.limits {
@@ -180,7 +183,7 @@ pub(super) async fn set_limits(
     }
     for (name, named, limits) in changes {
         named.set_limits(&limits)?;
-        tracing::info!(limit = %name, limits = ?texts(&limits), "limits changed");
+        tell!(LIMIT_CHANGED, limit = %name, limits = ?texts(&limits));
     }
     Ok(in_force(&shared))
 }
@@ -188,7 +191,7 @@ pub(super) async fn set_limits(
 /// A client's own limit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Override {
+pub(super) struct Override {
     #[serde(rename = "override")]
     own: String,
     limit: Option<String>,
@@ -196,37 +199,35 @@ struct Override {
 
 /// Gives a client a limit of its own, in place of all limits of that name, until the node is started anew.
 pub(super) async fn set_override(
+    _: Admin,
     State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    Path(key): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    InPath(key): InPath,
+    Sent(given): Sent<Override>,
 ) -> Result<StatusCode, Problem> {
-    permit(&shared, peer, &headers)?;
-    no_query(&uri)?;
-    check_length(&key)?;
-    let given: Override = read(&headers, body).await?;
     let own: Limit = given.own.parse().map_err(ratelimit::Error::from)?;
-    named(&shared.node, given.limit.as_deref())?
-        .limiter
-        .set_override(&key, Some(own))?;
+    let named = named(&shared.node, given.limit.as_deref())?;
+    named.set_override(&key, Some(own))?;
+    let limit = given.limit.as_deref().unwrap_or_default();
+    tell!(OVERRIDE_CHANGED, limit, client = hashed(&key), own = %own);
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes a client's own limit away.
 pub(super) async fn delete_override(
+    _: Admin,
     State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    Path(key): Path<String>,
+    InPath(key): InPath,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    permit(&shared, peer, &headers)?;
-    check_length(&key)?;
-    named(&shared.node, query(&uri, "limit")?)?
-        .limiter
-        .set_override(&key, None)?;
+    let limit = query(&uri, "limit")?;
+    named(&shared.node, limit)?.set_override(&key, None)?;
+    tell!(
+        OVERRIDE_CHANGED,
+        limit = limit.unwrap_or_default(),
+        client = hashed(&key),
+        own = ""
+    );
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -235,13 +236,7 @@ const MAX_TOP: usize = 100;
 
 /// Of each limit the clients that were denied most and those that asked most, by their fingerprints: ids are not kept. `n` says how
 /// many of each, 10 if it is not there.
-pub(super) async fn top(
-    State(shared): State<Shared>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    permit(&shared, peer, &headers)?;
+pub(super) async fn top(_: Admin, State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {
     let n =
         match query(&uri, "n")? {
             None => 10,
@@ -273,13 +268,23 @@ pub(super) async fn top(
     Ok(Json(serde_json::json!({"limits": limits})).into_response())
 }
 
-fn check_length(key: &str) -> Result<(), Problem> {
-    if key.len() > MAX_KEY_BYTES {
-        return Err(Problem::argument(format!(
-            "the key is longer than {MAX_KEY_BYTES} bytes: hash it first"
-        )));
+/// The key in the path.
+pub(super) struct InPath(String);
+
+impl FromRequestParts<Shared> for InPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let Path(key) = Path::<String>::from_request_parts(parts, shared)
+            .await
+            .map_err(|error| Problem::argument(format!("the key in the path cannot be read: {error}")))?;
+        if key.len() > MAX_KEY_BYTES {
+            return Err(Problem::argument(format!(
+                "the key is longer than {MAX_KEY_BYTES} bytes: hash it first"
+            )));
+        }
+        Ok(InPath(key))
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::Shared;
 use super::problem::Problem;
 
 /// The longest body.
@@ -18,11 +21,37 @@ pub(super) const MAX_KEY_BYTES: usize = 64 * 1024;
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A body of JSON. What else a handler takes is looked at before it is read.
+pub(super) struct Sent<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        read(&parts.headers, body).await.map(Sent)
+    }
+}
+
+/// That the query says nothing, for calls that take none.
+pub(super) struct NoQuery;
+
+impl FromRequestParts<Shared> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None | Some("") => Ok(NoQuery),
+            Some(_) => Err(Problem::argument("this call takes no query: say it in the body")),
+        }
+    }
+}
+
 /// Reads a body of JSON.
 ///
 /// Errors: another media type (which keeps pages in a browser from sending it without being asked), too long, too slow, or not
 /// what the call takes.
-pub(super) async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
     let media_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -30,6 +59,10 @@ pub(super) async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(Problem::media_type());
+    }
+    // A length that is declared is judged before a byte of it has come.
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        return Err(Problem::too_large(MAX_BODY_BYTES));
     }
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
     let bytes = match collected.await {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ratelimit::headers::PROBLEM_JSON;
 use ratelimit::{Decision, Rules};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use super::body::{Json, Key, query, read};
+use super::body::{Json, Key, NoQuery, Sent, query};
 use super::problem::Problem;
 use super::rules::{self, Attributes};
 use crate::serve::node::{Named, Node};
@@ -96,30 +96,39 @@ pub(super) fn named(node: &Node, name: Option<&str>) -> Result<Arc<Named>, Probl
     node.limiter(name).map_err(Problem::no_limit)
 }
 
+/// Whether a denial is to be told as the status 429.
+pub(super) struct AsStatus(bool);
+
+impl FromRequestParts<Shared> for AsStatus {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        match query(&parts.uri, "status")? {
+            None | Some("200") => Ok(AsStatus(false)),
+            Some("429") => Ok(AsStatus(true)),
+            Some(_) => Err(Problem::argument(
+                "status is the status of a denial: 429, or 200, which it is if nothing is said",
+            )),
+        }
+    }
+}
+
 /// Decides, and charges what is allowed. Answers 200 with the decision; with `?status=429` a denial is 429 with its header fields and
 /// an allowed request has them too.
 pub(super) async fn check(
     State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    AsStatus(as_status): AsStatus,
+    Sent(ask): Sent<Ask>,
 ) -> Result<Response, Problem> {
-    shared.node.figures.requests.add();
-    let as_status = match query(&uri, "status")? {
-        None | Some("200") => false,
-        Some("429") => true,
-        Some(_) => {
-            return Err(Problem::argument(
-                "status is the status of a denial: 429, or 200, which it is if nothing is said",
-            ));
-        }
-    };
-    let ask: Ask = read(&headers, body).await?;
     let (named, key) = match ask.of(&shared.node)? {
-        Of::Rules(rules, attributes) => return Ok(rules::answer(&attributes.check(rules, ask.cost), as_status)),
+        Of::Rules(rules, attributes) => {
+            let decide = || attributes.check(rules, ask.cost);
+            return Ok(rules::answer(&shared.node.figures.latency.of(decide), as_status));
+        }
         Of::Key(named, key) => (named, key),
     };
-    let decision = named.limiter.check_n(&key.0, ask.cost);
+    let decide = || named.limiter.check_n(&key.0, ask.cost);
+    let decision = shared.node.figures.latency.of(decide);
     if !as_status {
         return Ok(Json(Told::from(decision)).into_response());
     }
@@ -147,13 +156,9 @@ pub(super) async fn check(
 /// Decides several, in order. Nothing is decided if anything in it is wrong.
 pub(super) async fn check_batch(
     State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    Sent(batch): Sent<Batch>,
 ) -> Result<Response, Problem> {
-    shared.node.figures.requests.add();
-    no_query(&uri)?;
-    let batch: Batch = read(&headers, body).await?;
     if batch.requests.len() > MAX_BATCH {
         return Err(Problem::argument(format!(
             "a batch has at most {MAX_BATCH} requests, and this one has {}: send several",
@@ -174,15 +179,7 @@ pub(super) async fn check_batch(
 }
 
 /// What a check would say. Charges nothing.
-pub(super) async fn peek(
-    State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    shared.node.figures.requests.add();
-    no_query(&uri)?;
-    let ask: Ask = read(&headers, body).await?;
+pub(super) async fn peek(State(shared): State<Shared>, _: NoQuery, Sent(ask): Sent<Ask>) -> Result<Response, Problem> {
     match ask.of(&shared.node)? {
         Of::Rules(rules, attributes) => Ok(rules::answer(&attributes.peek(rules, ask.cost), false)),
         Of::Key(named, key) => Ok(Json(Told::from(named.limiter.peek_n(&key.0, ask.cost))).into_response()),
@@ -192,23 +189,12 @@ pub(super) async fn peek(
 /// Gives back what a request cost that failed for other reasons.
 pub(super) async fn refund(
     State(shared): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    _: NoQuery,
+    Sent(ask): Sent<Ask>,
 ) -> Result<StatusCode, Problem> {
-    shared.node.figures.requests.add();
-    no_query(&uri)?;
-    let ask: Ask = read(&headers, body).await?;
     match ask.of(&shared.node)? {
         Of::Rules(rules, attributes) => attributes.refund(rules, ask.cost),
         Of::Key(named, key) => named.limiter.refund(&key.0, ask.cost),
     }
     Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) fn no_query(uri: &Uri) -> Result<(), Problem> {
-    match uri.query() {
-        None | Some("") => Ok(()),
-        Some(_) => Err(Problem::argument("this call takes no query: say it in the body")),
-    }
 }

@@ -1,10 +1,11 @@
-//! HTTP with JSON: the calls under `/v1`, `/metrics`, `/healthz` and `/readyz`.
+//! HTTP with JSON: the calls under `/v1`, the page at `/`, `/metrics`, `/healthz` and `/readyz`.
 //!
 //! A connection is served by hyper, which bounds the head of a request and the time it may take; bodies are bounded in [`body`].
 
 mod admin;
 mod body;
 mod calls;
+mod page;
 mod problem;
 mod rules;
 
@@ -21,8 +22,9 @@ use axum::routing::{get, post, put};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use self::problem::Problem;
@@ -31,6 +33,8 @@ use super::node::Node;
 
 /// How long the head of a request may take to come, and a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to accept a part of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head of a request. Keys of overrides are in it, three bytes for one at worst.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
@@ -64,6 +68,7 @@ pub(crate) fn router(node: Arc<Node>, stopping: watch::Receiver<bool>) -> Router
             put(admin::set_override).delete(admin::delete_override),
         )
         .route("/v1/top", get(admin::top))
+        .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -94,12 +99,14 @@ async fn ready(State(shared): State<Shared>) -> Response {
 ///
 /// Errors: the client broke the rules of HTTP, was too slow, or went away in the middle of a request.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
+    node: Arc<Node>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        node.figures.requests.add();
         let mut router = router.clone();
         async move {
             let mut request = request.map(axum::body::Body::new);
@@ -108,11 +115,14 @@ pub(crate) async fn serve(
             Ok::<Response, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {}))
         }
     });
+    // hyper waits for ever for a client that does not take its answers.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,

@@ -156,7 +156,7 @@ fn decide(node: &Node, request: Request<'_>) -> Result<Decision, String> {
     let key = request.get(1).unwrap_or_default();
     let check = || node.throttle.check(key, terms, quantity);
     if node.throttle.is_open(terms) {
-        check()
+        node.figures.latency.of(check)
     } else {
         // Restores a snapshot: other connections of this thread are served by another one meanwhile.
         tokio::task::block_in_place(check)

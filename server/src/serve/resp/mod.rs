@@ -12,6 +12,7 @@ mod request;
 mod tests;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +23,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::commands::Session;
 use self::reply::Replies;
 use self::request::{Found, Reader};
+use super::ServeArgs;
+use super::config::Config;
 use super::node::Node;
+use crate::failure::Failure;
 
 /// How long the rest of a request may take to come.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,18 +84,10 @@ pub(crate) async fn serve(
         }
         let mut at = 0;
         let broken = loop {
-            match reader.find(&input[at..]) {
-                Ok(Found::Request(request, taken)) => {
-                    node.figures.commands.add();
-                    session.execute(node, request, &mut replies);
-                    at += taken;
-                }
-                Ok(Found::Nothing(taken)) => at += taken,
-                Ok(Found::Unfinished) => break false,
-                Err(error) => {
-                    replies.error(&format!("ERR {}", error.0));
-                    break true;
-                }
+            match step(&mut session, node, &mut reader, &input[at..], &mut replies) {
+                Step::Took(taken) => at += taken,
+                Step::Unfinished => break false,
+                Step::Broken => break true,
             }
             if session.ends {
                 break false;
@@ -123,6 +119,96 @@ pub(crate) async fn serve(
             }
         } else if at > 0 || deadline.is_none() {
             deadline = Some(Instant::now() + REQUEST_TIMEOUT);
+        }
+    }
+}
+
+/// What became of the start of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// So many bytes were understood, and answered if they asked for anything.
+    Took(usize),
+    /// A request begins there that is not whole yet.
+    Unfinished,
+    /// It can never become a request; that is answered.
+    Broken,
+}
+
+fn step(session: &mut Session, node: &Node, reader: &mut Reader, input: &[u8], replies: &mut Replies) -> Step {
+    match reader.find(input) {
+        Ok(Found::Request(request, taken)) => {
+            node.figures.commands.add();
+            session.execute(node, request, replies);
+            Step::Took(taken)
+        }
+        Ok(Found::Nothing(taken)) => Step::Took(taken),
+        Ok(Found::Unfinished) => Step::Unfinished,
+        Err(error) => {
+            replies.error(&format!("ERR {}", error.0));
+            Step::Broken
+        }
+    }
+}
+
+/// A node and a client of it without a socket, for campaigns of damaged bytes.
+#[derive(Debug)]
+pub struct Conversation {
+    node: Node,
+    session: Session,
+    reader: Reader,
+}
+
+/// What a client was told.
+#[derive(Debug)]
+pub struct Heard {
+    /// How many bytes of the input were understood.
+    pub taken: usize,
+    /// All replies.
+    pub replies: Vec<u8>,
+    /// Whether the node would end the connection.
+    pub ends: bool,
+}
+
+impl Conversation {
+    /// With a node that keeps its state in this directory.
+    ///
+    /// Errors: the directory cannot be used.
+    pub fn new(state: &Path) -> Result<Self, Failure> {
+        let args = ServeArgs {
+            state: Some(state.into()),
+            ..ServeArgs::default()
+        };
+        Ok(Conversation {
+            node: Node::new(Config::load(&args)?)?,
+            session: Session::new(1),
+            reader: Reader::default(),
+        })
+    }
+
+    /// Has the node answer all whole requests of the input, on a connection of their own.
+    pub fn hear(&mut self, input: &[u8]) -> Heard {
+        self.session = Session::new(1);
+        let mut replies = Replies::default();
+        let mut taken = 0;
+        let mut ends = false;
+        while !ends {
+            match step(
+                &mut self.session,
+                &self.node,
+                &mut self.reader,
+                &input[taken..],
+                &mut replies,
+            ) {
+                Step::Took(more) => taken += more,
+                Step::Unfinished => break,
+                Step::Broken => ends = true,
+            }
+            ends |= self.session.ends;
+        }
+        Heard {
+            taken,
+            replies: replies.bytes,
+            ends,
         }
     }
 }

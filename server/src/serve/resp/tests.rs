@@ -2,8 +2,6 @@
 
 use super::request::{MAX_REQUEST_BYTES, ProtocolError};
 use super::*;
-use crate::serve::ServeArgs;
-use crate::serve::config::Config;
 
 struct Bench {
     node: Node,

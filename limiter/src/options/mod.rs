@@ -3,6 +3,11 @@
 //! A binding hands over names and values as its user wrote them. Names, defaults, what each option takes and every sentence
 //! about a wrong one live here.
 
+#[cfg(feature = "cluster")]
+mod cluster;
+mod names;
+mod value;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,84 +15,18 @@ use ratelimit_core::snapshot::Restore;
 use ratelimit_core::{Clock, ManualClock, Overflow};
 use ratelimit_model::Limit;
 
+#[cfg(feature = "cluster")]
+pub use self::cluster::cluster_option_help;
+use self::names::options;
+pub use self::names::{Dialect, OptionHelp};
+use self::value::Given;
+pub use self::value::OptionValue;
+#[cfg(feature = "cluster")]
+pub(crate) use self::value::hexadecimal;
 use crate::{Builder, Error, Limiter, RuleSet, Rules};
 
 /// How often a snapshot is written if nothing is said.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
-
-/// How a language spells names and which unit its durations have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// `time_window`, in seconds: Python, TOML.
-    SnakeSeconds,
-    /// `timeWindowMs`, in milliseconds: Node.js.
-    CamelMillis,
-    /// `time_window_ns`, in nanoseconds: C.
-    SnakeNanos,
-}
-
-/// The value of an option as a language hands it over.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum OptionValue {
-    /// Nothing: as if the option had not been given.
-    Nothing,
-    /// Yes or no.
-    Bool(bool),
-    /// A whole number.
-    Int(i128),
-    /// Any other number.
-    Float(f64),
-    /// A text.
-    Text(String),
-    /// A list of texts.
-    Texts(Vec<String>),
-    /// Something else, by the name that its language has for it: always an error, with that name in its text.
-    Other(String),
-}
-
-impl OptionValue {
-    fn kind(&self) -> String {
-        match self {
-            OptionValue::Nothing => "nothing".to_owned(),
-            OptionValue::Bool(value) => value.to_string(),
-            OptionValue::Int(value) => value.to_string(),
-            OptionValue::Float(value) => value.to_string(),
-            OptionValue::Text(text) => format!("\"{}\"", shortened(text)),
-            OptionValue::Texts(_) => "a list".to_owned(),
-            OptionValue::Other(name) => shortened(name),
-        }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
-}
-
-/// What an option is about. Its documentation in every language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OptionHelp {
-    /// Its name with underscores and without a unit.
-    pub name: &'static str,
-    /// Whether it is a duration, whose name ends in a unit where the dialect has one.
-    pub is_duration: bool,
-    /// What it takes.
-    pub takes: &'static str,
-    /// What it does, and what holds if it is not given.
-    pub help: &'static str,
-}
-
-macro_rules! options {
-    ($($variant:ident $name:literal $duration:literal $takes:literal $help:literal)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum Name {
-            $($variant,)*
-        }
-        const NAMES: &[(Name, OptionHelp)] = &[
-            $((Name::$variant, OptionHelp { name: $name, is_duration: $duration, takes: $takes, help: $help }),)*
-        ];
-    };
-}
 
 options! {
     RateLimit "rate_limit" false "a whole number from 1, or a limit as text like \"100/minute\", or a list of such texts"
@@ -112,8 +51,8 @@ options! {
         "One table for all processes of this user on this host that give the same name; true: for this process and those it forks. Default: none."
     ReplaceLimits "replace_limits" false "true or false"
         "Whether the limits given here replace those that a shared table has, in place of an error. Default: false."
-    Cluster "cluster" false "a table of cluster options"
-        "Makes the limiter one node of several that keep one limit."
+    Cluster "cluster" false "a table of cluster options, or true for those of the environment (RATELIMIT_CLUSTER_NODE and so on)"
+        "Makes the limiter one node of several that keep one limit. Default: none."
     Clock "clock" false "\"precise\", \"os\" or \"coarse\""
         "The clock that decides: the fastest that can be trusted, the system's, or one that is faster and up to 4 ms late. Default: precise."
     Overflow "overflow" false "\"share\", \"deny\" or \"allow\""
@@ -126,69 +65,6 @@ options! {
 #[must_use]
 pub fn option_help() -> Vec<OptionHelp> {
     NAMES.iter().map(|(_, help)| *help).collect()
-}
-
-impl Dialect {
-    /// How this dialect spells an option.
-    #[must_use]
-    pub fn spell(self, help: &OptionHelp) -> String {
-        let mut name = match self {
-            Dialect::SnakeSeconds | Dialect::SnakeNanos => help.name.to_owned(),
-            Dialect::CamelMillis => camel(help.name),
-        };
-        if help.is_duration {
-            name.push_str(match self {
-                Dialect::SnakeSeconds => "",
-                Dialect::CamelMillis => "Ms",
-                Dialect::SnakeNanos => "_ns",
-            });
-        }
-        name
-    }
-
-    fn unit(self) -> (&'static str, f64) {
-        match self {
-            Dialect::SnakeSeconds => ("seconds", 1.0),
-            Dialect::CamelMillis => ("milliseconds", 1e-3),
-            Dialect::SnakeNanos => ("nanoseconds", 1e-9),
-        }
-    }
-
-    fn find(self, name: &str) -> Result<(Name, String), Error> {
-        if let Some((found, help)) = NAMES.iter().find(|(_, help)| self.spell(help) == name) {
-            return Ok((*found, self.spell(help)));
-        }
-        let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
-        let wanted = plain(name);
-        let near = NAMES.iter().map(|(_, help)| self.spell(help)).find(|spelt| {
-            let spelt = plain(spelt);
-            spelt == wanted || (wanted.len() > 3 && (spelt.starts_with(&wanted) || wanted.starts_with(&spelt)))
-        });
-        let all = || {
-            let names: Vec<String> = NAMES.iter().map(|(_, help)| self.spell(help)).collect();
-            names.join(", ")
-        };
-        Err(Error::Option(match near {
-            Some(near) => format!("there is no option \"{}\": did you mean \"{near}\"?", shortened(name)),
-            None => format!("there is no option \"{}\": the options are {}", shortened(name), all()),
-        }))
-    }
-}
-
-fn camel(snake: &str) -> String {
-    let mut name = String::with_capacity(snake.len());
-    let mut upper = false;
-    for c in snake.chars() {
-        if c == '_' {
-            upper = true;
-        } else if upper {
-            name.push(c.to_ascii_uppercase());
-            upper = false;
-        } else {
-            name.push(c);
-        }
-    }
-    name
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -229,6 +105,8 @@ pub struct Options {
     clock: Option<Clock>,
     overflow: Overflow,
     hash_key: Option<[u8; 16]>,
+    #[cfg(feature = "cluster")]
+    cluster: Option<crate::ClusterConfig>,
 }
 
 impl Options {
@@ -251,6 +129,8 @@ impl Options {
             clock: None,
             overflow: Overflow::default(),
             hash_key: None,
+            #[cfg(feature = "cluster")]
+            cluster: None,
         }
     }
 
@@ -258,13 +138,13 @@ impl Options {
     ///
     /// Errors: no such option, or a value that it does not take; nothing is changed then.
     pub fn set(&mut self, name: &str, value: OptionValue) -> Result<(), Error> {
-        let (found, name) = self.dialect.find(name)?;
+        let (found, help) = self.dialect.find(NAMES, "option", name)?;
         if value == OptionValue::Nothing {
             return Ok(());
         }
         let of = Given {
-            name: &name,
-            found,
+            name,
+            help,
             dialect: self.dialect,
         };
         match found {
@@ -322,13 +202,18 @@ impl Options {
                 )?;
             }
             Name::ReplaceLimits => self.replace_limits = of.truth(&value)?,
-            Name::Cluster => {
-                return Err(Error::Unsupported(format!(
-                    "this version of ratelimit has no \"{name}\": leave it out"
-                )));
-            }
+            Name::Cluster => self.set_whole_cluster(&of, value)?,
         }
         Ok(())
+    }
+
+    /// Without the cluster there is nothing to set.
+    #[cfg(not(feature = "cluster"))]
+    fn set_whole_cluster(&mut self, of: &Given<'_>, _value: OptionValue) -> Result<(), Error> {
+        Err(Error::Unsupported(format!(
+            "this build of ratelimit has no \"{}\": build the crate with its feature \"cluster\", or leave it out",
+            of.name
+        )))
     }
 
     /// A clock that is set by hand, for tests, in place of the option `clock`.
@@ -389,6 +274,10 @@ impl Options {
             None => {}
         }
         builder = builder.replace_limits(self.replace_limits);
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            builder = builder.cluster(cluster.clone());
+        }
         match &self.path {
             Some(path) => {
                 let every = self.snapshot_every.unwrap_or(SNAPSHOT_EVERY);
@@ -452,105 +341,4 @@ fn help(wanted: Name) -> OptionHelp {
         .find_map(|(name, help)| (*name == wanted).then_some(*help))
         // Every name has its help: both come from one list.
         .unwrap_or(NAMES[0].1)
-}
-
-/// An option that was given, for the sentences about it.
-struct Given<'a> {
-    name: &'a str,
-    found: Name,
-    dialect: Dialect,
-}
-
-impl Given<'_> {
-    fn wrong(&self, value: &OptionValue) -> Error {
-        let help = help(self.found);
-        let unit = if help.is_duration {
-            format!(", in {}", self.dialect.unit().0)
-        } else {
-            String::new()
-        };
-        Error::Option(format!(
-            "{} is {}: it takes {}{unit}",
-            self.name,
-            value.kind(),
-            help.takes
-        ))
-    }
-
-    fn limits(&self, value: OptionValue) -> Result<Vec<Limit>, Error> {
-        let texts = match value {
-            OptionValue::Text(text) => vec![text],
-            OptionValue::Texts(texts) if !texts.is_empty() => texts,
-            other => return Err(self.wrong(&other)),
-        };
-        Ok(texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
-    }
-
-    /// A whole number from 1. Languages whose numbers are all floating point hand over whole ones too.
-    fn count(&self, value: &OptionValue) -> Result<u64, Error> {
-        let count = match *value {
-            OptionValue::Int(count) => u64::try_from(count).ok(),
-            OptionValue::Float(count) if count.fract() == 0.0 && (1.0..=9_007_199_254_740_992.0).contains(&count) => {
-                Some(count as u64)
-            }
-            _ => None,
-        };
-        count.filter(|&count| count > 0).ok_or_else(|| self.wrong(value))
-    }
-
-    fn duration(&self, value: &OptionValue) -> Result<Duration, Error> {
-        let (_, seconds_per_unit) = self.dialect.unit();
-        let duration = match *value {
-            // Nanoseconds are whole, and would lose their last digits as a fraction of a second.
-            OptionValue::Int(ns) if self.dialect == Dialect::SnakeNanos => {
-                u64::try_from(ns).ok().map(Duration::from_nanos)
-            }
-            OptionValue::Int(count) => Duration::try_from_secs_f64(count as f64 * seconds_per_unit).ok(),
-            OptionValue::Float(count) => Duration::try_from_secs_f64(count * seconds_per_unit).ok(),
-            _ => None,
-        };
-        duration
-            .filter(|duration| !duration.is_zero())
-            .ok_or_else(|| self.wrong(value))
-    }
-
-    fn truth(&self, value: &OptionValue) -> Result<bool, Error> {
-        match value {
-            OptionValue::Bool(truth) => Ok(*truth),
-            _ => Err(self.wrong(value)),
-        }
-    }
-
-    fn text(&self, value: OptionValue) -> Result<String, Error> {
-        match value {
-            OptionValue::Text(text) if !text.is_empty() => Ok(text),
-            other => Err(self.wrong(&other)),
-        }
-    }
-
-    fn one_of<T: Copy>(&self, value: OptionValue, choices: &[(&str, T)]) -> Result<T, Error> {
-        let chosen = match &value {
-            OptionValue::Text(text) => choices.iter().find(|(name, _)| name == text),
-            _ => None,
-        };
-        chosen.map(|(_, choice)| *choice).ok_or_else(|| self.wrong(&value))
-    }
-
-    fn secret(&self, value: OptionValue) -> Result<[u8; 16], Error> {
-        // The text is a secret: an error must not show it.
-        let wrong = || self.wrong(&OptionValue::Other("no such text".to_owned()));
-        let OptionValue::Text(text) = value else {
-            return Err(wrong());
-        };
-        let text = text.trim();
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let mut secret = [0; 16];
-        for (byte, digits) in secret.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
-        }
-        Ok(secret)
-    }
 }
