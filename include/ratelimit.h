@@ -366,6 +366,48 @@ typedef struct {
     uint64_t reset_after_ns;
 } ratelimit_decision;
 
+/**
+ * Rules: a number that is checked at each use, like a limiter. 0 is never one.
+ */
+typedef uint64_t ratelimit_rules;
+
+/**
+ * One attribute of a request: what it is called, and its value as bytes.
+ */
+typedef struct {
+    /**
+     * The name, UTF-8, ended by a zero byte.
+     */
+    const char *name;
+    /**
+     * The value; NULL with a length of 0 is the empty value.
+     */
+    const uint8_t *value;
+    /**
+     * The length of the value in bytes.
+     */
+    size_t value_len;
+} ratelimit_attribute;
+
+/**
+ * What rules say of a request.
+ */
+typedef struct {
+    /**
+     * The decision of the limit that binds. If no rule applies the request is allowed, and `limit` and `remaining` are
+     * `UINT64_MAX`.
+     */
+    ratelimit_decision decision;
+    /**
+     * The name of the rule that binds, ended by a zero byte; empty if no rule applies.
+     */
+    char rule[65];
+    /**
+     * The first rule that only watches and would have denied the request; empty if there is none.
+     */
+    char shadow[65];
+} ratelimit_rule_decision;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -405,6 +447,11 @@ const char *ratelimit_version(void);
 ratelimit_result ratelimit_last_error_message(char *buffer,
                                               size_t capacity,
                                               size_t *needed);
+
+/**
+ * A config without a limit, for `ratelimit_rules_open`; free it with `ratelimit_config_free`. NULL if a million are open.
+ */
+ratelimit_config *ratelimit_config_new_for_rules(void);
 
 /**
  * Starts a config with one limit: `rate_limit` requests (from 1) per `time_window_ns` nanoseconds (from 1), on average.
@@ -687,7 +734,7 @@ ratelimit_result ratelimit_stats(ratelimit_limiter limiter, ratelimit_statistics
  * The same as text for Prometheus, in its exposition format 0.0.4.
  *
  * Writes the text and a zero byte into `buffer`, and into `*needed` the bytes that both take. With `capacity` 0 only that is
- * written. The text grows by some digits as numbers do, so ask again if it did not fit; 4,096 bytes are enough today.
+ * written. The text grows by some digits as numbers do, so ask again if it did not fit; 8,192 bytes are enough today.
  * Errors: `RATELIMIT_ERR_BUFFER_TOO_SMALL` (`*needed` is written, `buffer` is not), `RATELIMIT_ERR_NULL`,
  * `RATELIMIT_ERR_LENGTH`, `RATELIMIT_ERR_CLOSED`.
  *
@@ -973,6 +1020,153 @@ ratelimit_result ratelimit_acquire(ratelimit_limiter limiter,
                                    uint64_t cost,
                                    uint64_t timeout_ns,
                                    bool *acquired);
+
+/**
+ * Opens rules from TOML, into `*out`. docs/rules.md says what they can say.
+ *
+ * `config` has the other options, like a snapshot file, and no limit: make it with `ratelimit_config_new_for_rules`. NULL keeps
+ * counts in memory alone.
+ * Errors: `RATELIMIT_ERR_OPTION` (the text, with its line; or a config with a limit), and those of `ratelimit_open`.
+ * Ownership: the config stays the caller's. The rules end with `ratelimit_rules_close`.
+ *
+ * The caller sees to it that:
+ * `text` ends with a zero byte; a handle can be written to `out`.
+ */
+ratelimit_result ratelimit_rules_open(const char *text,
+                                      const ratelimit_config *config,
+                                      ratelimit_rules *out);
+
+/**
+ * Closes rules, with a last snapshot if they have a file. As `ratelimit_close`.
+ *
+ * Errors: `RATELIMIT_ERR_CLOSED`, `RATELIMIT_ERR_SNAPSHOT_WRITE`.
+ */
+ratelimit_result ratelimit_rules_close(ratelimit_rules rules);
+
+/**
+ * Decides a request with these attributes, into `*out`: all rules that apply allow it and are charged, or none is.
+ *
+ * Errors: `RATELIMIT_ERR_CLOSED`, `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_LENGTH`, `RATELIMIT_ERR_TEXT`.
+ *
+ * The caller sees to it that:
+ * `count` attributes can be read, with what they point to; a decision can be written to `out`.
+ */
+ratelimit_result ratelimit_rules_check(ratelimit_rules rules,
+                                       const ratelimit_attribute *attributes,
+                                       size_t count,
+                                       uint64_t cost,
+                                       ratelimit_rule_decision *out);
+
+/**
+ * As `ratelimit_rules_check`, at a given time: see `ratelimit_check_at`.
+ *
+ * The caller sees to it that:
+ * As for `ratelimit_rules_check`.
+ */
+ratelimit_result ratelimit_rules_check_at(ratelimit_rules rules,
+                                          const ratelimit_attribute *attributes,
+                                          size_t count,
+                                          uint64_t cost,
+                                          uint64_t now_ns,
+                                          ratelimit_rule_decision *out);
+
+/**
+ * What `ratelimit_rules_check` would say. Charges and counts nothing.
+ *
+ * The caller sees to it that:
+ * As for `ratelimit_rules_check`.
+ */
+ratelimit_result ratelimit_rules_peek(ratelimit_rules rules,
+                                      const ratelimit_attribute *attributes,
+                                      size_t count,
+                                      uint64_t cost,
+                                      ratelimit_rule_decision *out);
+
+/**
+ * Gives `cost` requests back to every rule that applies.
+ *
+ * The caller sees to it that:
+ * `count` attributes can be read, with what they point to.
+ */
+ratelimit_result ratelimit_rules_refund(ratelimit_rules rules,
+                                        const ratelimit_attribute *attributes,
+                                        size_t count,
+                                        uint64_t cost);
+
+/**
+ * Forgets what was spent under every rule that applies.
+ *
+ * The caller sees to it that:
+ * `count` attributes can be read, with what they point to.
+ */
+ratelimit_result ratelimit_rules_reset(ratelimit_rules rules, const ratelimit_attribute *attributes, size_t count);
+
+/**
+ * Puts other rules in force, all at once, while decisions run. Rules whose name and `by` stay keep their counts.
+ *
+ * Errors: `RATELIMIT_ERR_OPTION` (what is wrong, with its line; nothing is changed then), `RATELIMIT_ERR_CLOSED`,
+ * `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_TEXT`.
+ *
+ * The caller sees to it that:
+ * `text` ends with a zero byte.
+ */
+ratelimit_result ratelimit_rules_replace(ratelimit_rules rules, const char *text);
+
+/**
+ * Gives a client of a rule limits of its own, by the value that the rule counts by; `count` 0 takes them away.
+ *
+ * Errors: `RATELIMIT_ERR_ARGUMENT` (no such rule, or one that does not count by one attribute), `RATELIMIT_ERR_INVALID_LIMIT`,
+ * `RATELIMIT_ERR_LIMIT_COUNT`, `RATELIMIT_ERR_FULL`, `RATELIMIT_ERR_CLOSED`, `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_TEXT`.
+ *
+ * The caller sees to it that:
+ * Texts end with a zero byte; `count` texts can be read at `limits`.
+ */
+ratelimit_result ratelimit_rules_set_override(ratelimit_rules rules,
+                                              const char *rule,
+                                              const char *value,
+                                              const char *const *limits,
+                                              size_t count);
+
+/**
+ * Table, snapshot and each rule by outcome as text for Prometheus: see `ratelimit_prometheus`. Ask with a `capacity` of 0 how
+ * long it is.
+ *
+ * The caller sees to it that:
+ * `buffer` has room for `capacity` bytes; `needed` points to a `size_t`.
+ */
+ratelimit_result ratelimit_rules_prometheus(ratelimit_rules rules,
+                                            char *buffer,
+                                            size_t capacity,
+                                            size_t *needed);
+
+/**
+ * The key of the client that a request comes from, behind proxies: an IPv4 address as text, or an IPv6 network like
+ * "2001:db8:1:2::/64". Written into `buffer` (63 bytes are always enough) with a zero byte, and the bytes that both take into
+ * `*needed`; with a `capacity` of 0 only the latter. The empty text if not even the peer's address is known.
+ *
+ * `trusted` are the networks or addresses of the proxies, like "10.0.0.0/8, 2001:db8::7" ("loopback", "private" and "unix" stand
+ * for what they say), or how many proxies a request passes, like "2"; "" trusts nobody. `header` is the name of the field that they
+ * extend or replace, NULL for "x-forwarded-for"; "forwarded" is read by RFC 7239. `ipv6_prefix` is how many bits of an IPv6 address
+ * count, 32 to 128; 0 for 64. `peer` is the address at the other end of the connection, "" for a Unix socket. `value` is the
+ * field's value: several are to be joined by a comma.
+ * Entries are believed from the right for as long as a trusted proxy wrote them. What is no address is never believed: the answer
+ * is then the peer's own.
+ * Errors: `RATELIMIT_ERR_ARGUMENT` (`trusted`, `header` or `ipv6_prefix`), `RATELIMIT_ERR_NULL`, `RATELIMIT_ERR_TEXT`,
+ * `RATELIMIT_ERR_BUFFER_TOO_SMALL`.
+ *
+ * The caller sees to it that:
+ * Texts end with a zero byte; `value_len` bytes can be read at `value`; `capacity` bytes can be written to `buffer`, and a size to
+ * `needed`.
+ */
+ratelimit_result ratelimit_client_ip(const char *trusted,
+                                     const char *header,
+                                     uint8_t ipv6_prefix,
+                                     const char *peer,
+                                     const uint8_t *value,
+                                     size_t value_len,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *needed);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -387,6 +387,93 @@ class Limiter {
     ratelimit_limiter limiter_ = 0;
 };
 
+/// What a request says of itself: a name that ends with a zero byte, and a value.
+struct Attribute {
+    const char *name;
+    Key value;
+};
+
+/// What rules say of a request. Fails open, as `Decision` does.
+struct RuleDecision {
+    bool allowed = true;
+    /// `UINT64_MAX` for both if no rule applies.
+    std::uint64_t limit = 0;
+    std::uint64_t remaining = 0;
+    Duration retry_after{};
+    Duration reset_after{};
+    /// The rule that binds; empty if none applies.
+    std::string rule;
+    /// The first rule that only watches and would have denied the request; empty if there is none.
+    std::string shadow;
+    /// What was wrong if nothing could be decided.
+    Result result = RATELIMIT_OK;
+
+    explicit operator bool() const noexcept { return allowed; }
+};
+
+/// Limits by other criteria than one key, from TOML: docs/rules.md.
+class Rules {
+  public:
+    /// `config` has the other options: make it with `ratelimit_config_new_for_rules`. Throws Error.
+    explicit Rules(const char *text, const ratelimit_config *config = nullptr) {
+        detail::check(ratelimit_rules_open(text, config, &rules_));
+    }
+    Rules(Rules &&other) noexcept : rules_(std::exchange(other.rules_, 0)) {}
+    Rules &operator=(Rules &&other) noexcept {
+        std::swap(rules_, other.rules_);
+        return *this;
+    }
+    ~Rules() {
+        if (rules_ != 0) {
+            static_cast<void>(ratelimit_rules_close(rules_));
+        }
+    }
+
+    /// Decides a request: all rules that apply allow it and are charged, or none is.
+    [[nodiscard]] RuleDecision check(std::initializer_list<Attribute> attributes, std::uint64_t cost = 1) const {
+        return decided(ratelimit_rules_check, attributes, cost);
+    }
+
+    /// What `check` would say.
+    [[nodiscard]] RuleDecision peek(std::initializer_list<Attribute> attributes, std::uint64_t cost = 1) const {
+        return decided(ratelimit_rules_peek, attributes, cost);
+    }
+
+    /// Puts other rules in force, all at once. Rules whose name and `by` stay keep their counts.
+    [[nodiscard]] Result replace(const char *text) const noexcept { return ratelimit_rules_replace(rules_, text); }
+
+    /// Also done when this goes; only once.
+    Result close() noexcept { return ratelimit_rules_close(std::exchange(rules_, 0)); }
+
+    /// For calls of ratelimit.h; still owned by this.
+    ratelimit_rules get() const noexcept { return rules_; }
+
+  private:
+    template <typename F>
+    RuleDecision decided(F call, std::initializer_list<Attribute> attributes, std::uint64_t cost) const {
+        std::vector<ratelimit_attribute> given;
+        given.reserve(attributes.size());
+        for (const Attribute &each : attributes) {
+            given.push_back({each.name, each.value.data(), each.value.size()});
+        }
+        ratelimit_rule_decision told{};
+        RuleDecision decision;
+        decision.result = call(rules_, given.data(), given.size(), cost, &told);
+        if (decision.result == RATELIMIT_OK) {
+            decision.allowed = told.decision.allowed;
+            decision.limit = told.decision.limit;
+            decision.remaining = told.decision.remaining;
+            decision.retry_after = detail::duration(told.decision.retry_after_ns);
+            decision.reset_after = detail::duration(told.decision.reset_after_ns);
+            decision.rule = told.rule;
+            decision.shadow = told.shadow;
+        }
+        return decision;
+    }
+
+    ratelimit_rules rules_ = 0;
+};
+
 } // namespace ratelimit
 
 #endif

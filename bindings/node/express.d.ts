@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Decision, Key, Limiter, LimiterOptions } from './index';
+import type { Decision, Key, Limiter, LimiterOptions, Trusted, TrustedProxies } from './index';
 
 declare module 'node:http' {
   interface IncomingMessage {
@@ -42,6 +42,11 @@ export interface RateLimitOptions<
   capRemaining?: number;
   /** Use `req.ip`, as express finds it under its setting `trust proxy`, for the default key. Default: false. */
   trustProxy?: boolean;
+  /**
+   * The proxies in front, by their networks or their number: the default key is then the client that they speak for in
+   * `X-Forwarded-For`, or in the field of a `TrustedProxies`. Default: none.
+   */
+  trustedProxies?: Trusted | TrustedProxies;
   /** How many bits of an IPv6 address count for the default key: 32 to 128. Default: 64. */
   ipv6Prefix?: number;
 }

@@ -1,7 +1,7 @@
 'use strict';
 // Middleware for express, connect, and whatever calls its handlers with (req, res, next).
 
-const { Limiter } = require('./index.js');
+const { Limiter, TrustedProxies } = require('./index.js');
 const { native, misuse } = require('./lib/core.js');
 
 const PROBLEM_JSON = 'application/problem+json';
@@ -50,6 +50,7 @@ function rateLimit(options) {
     draft6Headers = false,
     capRemaining,
     trustProxy = false,
+    trustedProxies,
     ipv6Prefix = 64,
     ...limits
   } = given;
@@ -78,6 +79,14 @@ function rateLimit(options) {
   check('draft6Headers', draft6Headers, isBoolean, 'true or false');
   check('trustProxy', trustProxy, isBoolean, 'true (use req.ip) or false');
   check('ipv6Prefix', ipv6Prefix, (value) => isWhole(128)(value) && value >= 32, 'a whole number from 32 to 128');
+  let proxies;
+  if (trustedProxies !== undefined) {
+    if (trustProxy || key !== undefined) {
+      throw misuse('option', 'trustedProxies is about the default key: leave out trustProxy and key');
+    }
+    proxies =
+      trustedProxies instanceof TrustedProxies ? trustedProxies : new TrustedProxies(trustedProxies, { ipv6Prefix });
+  }
   check('limiter', existing, (value) => value instanceof Limiter, 'a Limiter');
   if (existing !== undefined && Object.keys(limits).length > 0) {
     throw misuse('option', `limiter comes with its own limits: leave out ${Object.keys(limits).join(', ')}`);
@@ -87,6 +96,12 @@ function rateLimit(options) {
   const headers = Limiter.headerFields(limiter, names, standardHeaders, legacy, draft6Headers, capRemaining);
 
   function addressOf(req) {
+    if (proxies !== undefined) {
+      const peer = req.socket?.remoteAddress;
+      const client = proxies.clientIp(peer, req.headers);
+      if (client !== null) return client;
+      if (peer !== undefined) return UNKNOWN_ADDRESS;
+    }
     const address = trustProxy ? req.ip : req.socket?.remoteAddress;
     if (address === undefined) {
       throw misuse(

@@ -152,6 +152,88 @@ export class Limiter {
   static unshare(name: string): boolean;
 }
 
+/** What a request says of itself: by name, a text, bytes or a number each. What is undefined or null is not there. */
+export type Attributes = Readonly<Record<string, Key | null | undefined>>;
+
+/** What rules say of a request. `limit` and `remaining` are `Infinity` if no rule applies. */
+export interface RuleDecision extends Decision {
+  /** The rule that binds; null if none applies. */
+  rule: string | null;
+  /** The first rule that only watches and would have denied the request. */
+  shadow: string | null;
+}
+
+/** What a rule has done. */
+export interface RuleStats {
+  shadow: boolean;
+  allowed: number;
+  denied: number;
+  wouldDeny: number;
+}
+
+/** Decides requests by rules, from TOML: when each applies, by which attributes it counts, and its limits. */
+export class Rules {
+  /** Options are those of a limiter that say no limit. */
+  constructor(
+    text: string,
+    options?: Omit<LimiterOptions, 'limits' | 'rateLimit' | 'timeWindowMs' | 'burst' | 'strict'>,
+  );
+  /** Decides a request: every rule that applies allows it and is charged, or none is. */
+  check(attributes: Attributes, cost?: number, options?: { nowMs?: number | undefined }): RuleDecision;
+  isAllowed(attributes: Attributes): boolean;
+  /** What `check` would say. Charges and counts nothing. */
+  peek(attributes: Attributes, cost?: number): RuleDecision;
+  /** Gives requests back to every rule that applies. */
+  refund(attributes: Attributes, cost?: number): void;
+  /** Forgets what was spent under every rule that applies. */
+  reset(attributes: Attributes): void;
+  /** Puts other rules in force, all at once. Rules whose name and `by` stay keep their counts. */
+  replace(text: string): void;
+  /** Gives a client of a rule limits of its own, by the value that the rule counts by; null takes them away. */
+  setOverride(rule: string, value: string, limits: string | readonly string[] | null): void;
+  stats(): Record<string, RuleStats>;
+  prometheus(): string;
+  snapshot(): void;
+  /** Writes a last snapshot. Later calls throw. */
+  close(): void;
+}
+
+/** Proxies that are trusted: their networks or addresses (`loopback`, `private` and `unix` stand for what they say), or how many a request passes. */
+export type Trusted = number | string | readonly string[];
+
+export interface TrustedProxiesOptions {
+  /** The one field that the proxies extend or replace; `forwarded` is read by RFC 7239. Default: `x-forwarded-for`. */
+  header?: string | undefined;
+  /** How many bits of an IPv6 address count: 32 to 128. Default: 64. */
+  ipv6Prefix?: number | undefined;
+}
+
+/** Which proxies are believed, and in which header field they say whom they speak for. */
+export class TrustedProxies {
+  constructor(trustedProxies: Trusted, options?: TrustedProxiesOptions);
+  /** The name of the field that is read, in lower case. */
+  readonly header: string;
+  /** As the function `clientIp`. */
+  clientIp(
+    peer: string | null | undefined,
+    headers: Readonly<Record<string, string | readonly string[] | undefined>>,
+  ): string | null;
+}
+
+/**
+ * The key of the client that a request comes from, behind proxies: an IPv4 address, or an IPv6 network like
+ * `2001:db8:1:2::/64`. `peer` is `req.socket.remoteAddress`, `headers` are `req.headers`.
+ *
+ * Entries are believed from the right for as long as a trusted proxy wrote them; what is no address is never believed, and the
+ * answer is then the peer's own. Null if that is not known either. For many requests, make `TrustedProxies` once.
+ */
+export function clientIp(
+  peer: string | null | undefined,
+  headers: Readonly<Record<string, string | readonly string[] | undefined>>,
+  trustedProxies: Trusted | TrustedProxies,
+  options?: TrustedProxiesOptions,
+): string | null;
+
 /** What is thrown for misuse. Its sentence says what to do. */
 export class RateLimitError extends Error {
   private constructor();

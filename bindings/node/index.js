@@ -1,7 +1,9 @@
 'use strict';
 
 const { native, short, decision, errorCodes, misuse, refuseOthers } = require('./lib/core.js');
+const { TrustedProxies, clientIp } = require('./lib/client-ip.js');
 const { AbortError, RateLimitError } = require('./lib/error.js');
+const { Rules } = require('./lib/rules.js');
 const { Waiters } = require('./lib/waiters.js');
 
 const { isAllowed, check, checkAt, allowedMany, checkMany, attempt } = short;
@@ -265,4 +267,4 @@ if (typeof Symbol.dispose === 'symbol') {
   });
 }
 
-module.exports = { Limiter, RateLimitError, errorCodes, version: native.version() };
+module.exports = { Limiter, Rules, TrustedProxies, clientIp, RateLimitError, errorCodes, version: native.version() };

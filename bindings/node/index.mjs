@@ -1,4 +1,4 @@
 import ratelimit from './index.js';
 
-export const { Limiter, RateLimitError, errorCodes, version } = ratelimit;
+export const { Limiter, Rules, TrustedProxies, clientIp, RateLimitError, errorCodes, version } = ratelimit;
 export default ratelimit;

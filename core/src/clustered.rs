@@ -142,6 +142,7 @@ impl Synchroniser {
             axis: Axis::Own,
             cost,
             clock: &self.engine.clock,
+            under: None,
         }
     }
 

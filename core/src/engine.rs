@@ -15,6 +15,7 @@ use crate::keeping::FirstUse;
 use crate::raw::{
     Asked, Audit, Axis, Events, Geometry, MAX_LIMITS, NoRoom, Overflow, Place, Record, Ruling, Survey, Table,
 };
+use crate::sampled::{Heavy, Latency, Sampled};
 use crate::sharing::Sharing;
 use crate::snapshot::SnapshotStats;
 
@@ -67,6 +68,8 @@ pub struct Stats {
     pub clock_fell_back: bool,
     /// How the keeping of snapshots goes, if any are kept.
     pub snapshot: Option<SnapshotStats>,
+    /// How long sampled decisions took.
+    pub latency: Latency,
     /// What was counted for the cluster in vain, on a node of one.
     pub counted_in_vain: Option<Vain>,
     /// With whom the table is shared: `no`, `children` or `name`.
@@ -82,6 +85,8 @@ pub struct Engine {
     pub(crate) clock: Clock,
     limits: usize,
     pub(crate) counters: Counters,
+    /// On lines of its own: what is read at every decision stays where it is.
+    pub(crate) sampled: Box<Sampled>,
     /// What changes the table beside admissions.
     pub(crate) changes: AtomicU64,
     pub(crate) first_use: FirstUse,
@@ -105,6 +110,7 @@ impl Engine {
             clock: config.clock,
             limits: given,
             counters: Counters::new(),
+            sampled: Box::default(),
             changes: AtomicU64::new(0),
             first_use: FirstUse::default(),
             sharing: None,
@@ -147,6 +153,7 @@ impl Engine {
             clock: config.clock,
             limits: given,
             counters: Counters::new(),
+            sampled: Box::default(),
             changes: AtomicU64::new(0),
             first_use: FirstUse::default(),
             sharing: None,
@@ -205,6 +212,7 @@ impl Engine {
                 clock: opened.clock,
                 limits,
                 counters: Counters::new(),
+                sampled: Box::default(),
                 changes: AtomicU64::new(0),
                 first_use: FirstUse::default(),
                 sharing: Some(sharing.clone()),
@@ -335,11 +343,11 @@ impl Engine {
     pub fn is_allowed(&self, client: Fingerprint) -> bool {
         // The lines travel while the clock is read.
         let place = self.table.approach(client);
-        self.allow(client, &place, self.clock.now())
+        self.allow(client, &place, self.clock.now(), true)
     }
 
     #[inline(always)]
-    fn allow(&self, client: Fingerprint, place: &Place, now: u64) -> bool {
+    fn allow(&self, client: Fingerprint, place: &Place, now: u64, alone: bool) -> bool {
         let allowed = match self.table.decide_at(place, now, Axis::Own, 1) {
             Some(ruling) => ruling.allowed,
             None => {
@@ -347,7 +355,7 @@ impl Engine {
                 self.allow_otherwise(client, place.first_line(), now)
             }
         };
-        self.counted(allowed);
+        self.counted(client, allowed, alone.then_some(now));
         allowed
     }
 
@@ -375,11 +383,46 @@ impl Engine {
     }
 
     #[inline(always)]
-    fn counted(&self, allowed: bool) {
-        self.counters.count(allowed);
+    fn counted(&self, client: Fingerprint, allowed: bool, started: Option<u64>) {
+        let weight = self.counters.count(allowed);
+        if weight != 0 {
+            self.sample(client, allowed, weight, started);
+        }
+        self.used();
+    }
+
+    /// Looks closely at one decision. `started` is the own time that was read for it alone.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn sample(&self, client: Fingerprint, allowed: bool, weight: u64, started: Option<u64>) {
+        let took = started.map(|started| time::ahead(self.clock.now(), started));
+        self.sampled.add(client, allowed, weight, took);
+    }
+
+    /// Whether the clients that ask most and are denied most are listed, from a sample. Off at first. Cost: none for a decision; for one
+    /// in some hundred a lock that nobody waits for.
+    pub fn list_clients(&self, lists: bool) {
+        self.sampled.list_clients(lists);
+    }
+
+    /// Up to `n` of the clients that were denied most, and of those that asked most, since they are
+    /// [listed](Engine::list_clients).
+    #[must_use]
+    pub fn top(&self, n: usize) -> [Vec<Heavy>; 2] {
+        self.sampled.top(n)
+    }
+
+    /// What follows every decision.
+    #[inline]
+    pub(crate) fn used(&self) {
         if self.first_use.is_due() {
             self.first_use.take();
         }
+    }
+
+    /// Counts a change that is no admission, once it is made.
+    pub fn changed(&self) {
+        drop(Changed(&self.changes));
     }
 
     /// Decides a request of `cost`, at a given time or else now, and charges it if it is allowed.
@@ -388,13 +431,13 @@ impl Engine {
     pub fn check(&self, client: Fingerprint, cost: u64, now: Option<Duration>) -> Decision {
         let place = self.table.approach(client);
         match now {
-            None => self.decide(client, &place, self.clock.now(), Axis::Own, cost),
-            Some(given) => self.decide(client, &place, time::wrap(given), Axis::Given, cost),
+            None => self.decide(client, &place, self.clock.now(), Axis::Own, cost, true),
+            Some(given) => self.decide(client, &place, time::wrap(given), Axis::Given, cost, false),
         }
     }
 
     #[inline(always)]
-    fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64) -> Decision {
+    fn decide(&self, client: Fingerprint, place: &Place, now: u64, axis: Axis, cost: u64, alone: bool) -> Decision {
         let decision = match self.table.decide_at(place, now, axis, cost) {
             Some(ruling) => ruling.decision(),
             None => {
@@ -402,7 +445,7 @@ impl Engine {
                 self.decide_otherwise(client, place.first_line(), now, axis, cost)
             }
         };
-        self.counted(decision.allowed);
+        self.counted(client, decision.allowed, alone.then_some(now));
         decision
     }
 
@@ -483,7 +526,7 @@ impl Engine {
             now,
             decisions,
             fingerprint,
-            |client, place, now, axis, cost| self.decide(client, place, now, axis, cost),
+            |client, place, now, axis, cost| self.decide(client, place, now, axis, cost, false),
         )
     }
 
@@ -495,23 +538,25 @@ impl Engine {
         fingerprint: impl Fn(&K) -> Fingerprint,
     ) -> Result<(), EngineError> {
         self.many(keys, None, None, allowed, fingerprint, |client, place, now, _, _| {
-            self.allow(client, place, now)
+            self.allow(client, place, now, false)
         })
     }
 
-    fn asked(&self, cost: u64, now: Option<Duration>) -> Asked<'_> {
+    pub(crate) fn asked(&self, cost: u64, now: Option<Duration>) -> Asked<'_> {
         match now {
             None => Asked {
                 now: self.clock.now(),
                 axis: Axis::Own,
                 cost,
                 clock: &self.clock,
+                under: None,
             },
             Some(given) => Asked {
                 now: time::wrap(given),
                 axis: Axis::Given,
                 cost,
                 clock: &self.clock,
+                under: None,
             },
         }
     }
@@ -525,6 +570,7 @@ impl Engine {
             axis,
             cost,
             clock: &self.clock,
+            under: None,
         };
         let decision = self.decide_by_all(client, asked);
         if decision.allowed && asked.axis == Axis::Given && self.table.has_records() {
@@ -551,14 +597,18 @@ impl Engine {
             }
             return asked_first;
         }
-        let mut rulings = [None; MAX_LIMITS];
+        let mut rulings: [Option<Ruling>; MAX_LIMITS] = [None; MAX_LIMITS];
         for (limit, charged) in rulings.iter_mut().enumerate().take(limits) {
             let ruling = self.table.decide(client, limit, asked);
             if !ruling.allowed {
                 // Another thread was faster at this limit. What was charged goes back; whoever saw it charged meanwhile
                 // may have been denied one request too many, never allowed one.
-                for earlier in 0..limit {
-                    self.give_back(client, earlier, asked);
+                for (earlier, charged) in rulings.iter().flatten().enumerate() {
+                    if self.is_clustered() {
+                        self.give_back(client, earlier, asked);
+                    } else {
+                        self.table.take_back(client, earlier, asked, charged.tat);
+                    }
                 }
                 return ruling.decision();
             }
@@ -808,6 +858,7 @@ impl Engine {
             clock: self.clock.source(),
             clock_fell_back: self.clock.fell_back(),
             snapshot: None,
+            latency: self.sampled.latency(),
             counted_in_vain: self.is_clustered().then(vain),
             shared_with: self.shared_with(),
             attached: self.table.attached(),
@@ -819,6 +870,19 @@ impl Engine {
     #[doc(hidden)]
     pub fn write_protect(&self) -> std::io::Result<()> {
         self.table.write_protect()
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// The same request under a limit of the caller's.
+    pub(crate) fn under<'b>(&self, gcra: &'b Gcra) -> Asked<'b>
+    where
+        'a: 'b,
+    {
+        Asked {
+            under: Some(gcra),
+            ..*self
+        }
     }
 }
 

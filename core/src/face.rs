@@ -42,6 +42,7 @@ impl ModelTable {
             axis: Axis::Own,
             cost,
             clock: &self.clock,
+            under: None,
         }
     }
 

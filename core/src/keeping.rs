@@ -231,6 +231,7 @@ impl Engine {
             axis: Axis::Own,
             cost: 1,
             clock: &clock,
+            under: None,
         };
         let no_room = self.table.import(batch, told, &asked);
         restored.cells -= no_room;

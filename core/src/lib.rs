@@ -23,9 +23,13 @@ mod error;
 pub mod face;
 mod hash;
 #[cfg(not(ratelimit_loom))]
+mod joint;
+#[cfg(not(ratelimit_loom))]
 mod keeping;
 pub mod process;
 mod raw;
+#[cfg(not(ratelimit_loom))]
+mod sampled;
 #[cfg(all(target_os = "linux", not(ratelimit_loom)))]
 mod share;
 #[cfg(not(ratelimit_loom))]
@@ -43,7 +47,11 @@ pub use engine::{Config, Engine, Stats};
 pub use error::EngineError;
 pub use hash::{Fingerprint, HashKey};
 #[cfg(not(ratelimit_loom))]
+pub use joint::Part;
+#[cfg(not(ratelimit_loom))]
 pub use raw::{Audit, Events, MAX_LIMITS, Overflow, Survey};
+#[cfg(not(ratelimit_loom))]
+pub use sampled::{HEAVY_ROOM, Heavy, LATENCY_ENDS_NS, Latency};
 #[cfg(all(target_os = "linux", not(ratelimit_loom)))]
 pub use share::Look;
 #[cfg(not(ratelimit_loom))]

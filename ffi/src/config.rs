@@ -3,8 +3,8 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ratelimit::Limiter;
 use ratelimit::options::{Dialect, OptionValue, Options};
+use ratelimit::{Limiter, RuleSet, Rules};
 
 use crate::boundary::{self, Failure, Out};
 use crate::registry::Registry;
@@ -122,6 +122,29 @@ pub(crate) fn build(config: *const ratelimit_config) -> Result<Limiter, Failure>
         .enter::<ProcessFences>(None, handle(config))
         .ok_or_else(|| gone(config))?;
     lock(&entered).build()
+}
+
+/// The rules that a config has the options for.
+pub(crate) fn build_rules(config: *const ratelimit_config, rules: RuleSet) -> Result<Rules, Failure> {
+    if config.is_null() {
+        return Ok(Options::new(Dialect::SnakeNanos).build_rules(rules)?);
+    }
+    let entered = CONFIGS
+        .enter::<ProcessFences>(None, handle(config))
+        .ok_or_else(|| gone(config))?;
+    let config = lock(&entered);
+    if let Some((_, result, text)) = config.refused.first() {
+        return Err(Failure::new(*result, text.clone()));
+    }
+    Ok(config.options.build_rules(rules)?)
+}
+
+/// A config without a limit, for `ratelimit_rules_open`; free it with `ratelimit_config_free`. NULL if a million are open.
+#[unsafe(no_mangle)]
+pub extern "C" fn ratelimit_config_new_for_rules() -> *mut ratelimit_config {
+    boundary::answer("ratelimit_config_new_for_rules", std::ptr::null_mut(), || {
+        open(Config::new())
+    })
 }
 
 pub(crate) fn change(

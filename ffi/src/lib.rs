@@ -10,6 +10,7 @@
 #![allow(unreachable_pub)]
 
 mod boundary;
+mod client_ip;
 mod cluster;
 mod config;
 mod decide;
@@ -19,6 +20,7 @@ mod hooks;
 mod limiter;
 mod registry;
 mod result;
+mod rules;
 mod statistics;
 mod threads;
 
@@ -26,4 +28,5 @@ mod threads;
 fn forget_shared_calls() {
     config::CONFIGS.forget_shared_calls();
     limiter::LIMITERS.forget_shared_calls();
+    rules::RULES.forget_shared_calls();
 }

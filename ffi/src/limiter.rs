@@ -336,7 +336,7 @@ pub unsafe extern "C" fn ratelimit_stats(
 /// The same as text for Prometheus, in its exposition format 0.0.4.
 ///
 /// Writes the text and a zero byte into `buffer`, and into `*needed` the bytes that both take. With `capacity` 0 only that is
-/// written. The text grows by some digits as numbers do, so ask again if it did not fit; 4,096 bytes are enough today.
+/// written. The text grows by some digits as numbers do, so ask again if it did not fit; 8,192 bytes are enough today.
 /// Errors: `RATELIMIT_ERR_BUFFER_TOO_SMALL` (`*needed` is written, `buffer` is not), `RATELIMIT_ERR_NULL`,
 /// `RATELIMIT_ERR_LENGTH`, `RATELIMIT_ERR_CLOSED`.
 ///

@@ -26,18 +26,24 @@ pub const IPV6_PREFIX: u8 = 64;
 /// ```
 #[must_use]
 pub fn client_key(text: &str, ipv6_prefix: u8) -> Option<String> {
-    match parse(text)? {
-        IpAddr::V4(address) => Some(address.to_string()),
+    parse(text).map(|address| key_of(address, ipv6_prefix))
+}
+
+/// The key of an address that [`parse`] has read.
+pub(crate) fn key_of(address: IpAddr, ipv6_prefix: u8) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => {
             let prefix = u32::from(ipv6_prefix.min(128));
             // A shift by all 128 bits has no meaning of its own.
             let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            Some(format!("{}/{prefix}", Ipv6Addr::from_bits(address.to_bits() & mask)))
+            format!("{}/{prefix}", Ipv6Addr::from_bits(address.to_bits() & mask))
         }
     }
 }
 
-fn parse(text: &str) -> Option<IpAddr> {
+/// The address that a text means, IPv4 inside IPv6 as IPv4.
+pub(crate) fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let plain = match text.strip_prefix('[') {
         Some(rest) => {

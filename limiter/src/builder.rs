@@ -266,6 +266,14 @@ impl Builder {
         self.build_shared_and_kept(&sharing, persist)
     }
 
+    pub(crate) fn has_no_limits(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    pub(crate) fn overflow_given(&self) -> Overflow {
+        self.overflow
+    }
+
     fn config(&self, hash_key: HashKey) -> Config {
         Config {
             limits: self.limits.clone(),

@@ -43,12 +43,14 @@
 //! - `tower`: the module `tower`, a layer for tower services (axum, tonic, hyper).
 //!
 //! In every build: [`headers`], decisions as the texts of HTTP header fields; [`options`], a limiter's options by name;
-//! [`address`], a client's network address as its key; [`events`], what is told through `tracing`.
+//! [`address`], a client's network address as its key; [`client_ip`], that address behind proxies; [`events`], what is told through
+//! `tracing`.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 mod builder;
+pub mod client_ip;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod error;
@@ -59,6 +61,7 @@ mod key;
 mod limiter;
 pub mod options;
 mod prometheus;
+pub mod rules;
 pub mod snapshot;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -69,18 +72,25 @@ pub use builder::Builder;
 pub use cluster::{ClusterConfig, Mode, OnPartition, Peer, PeerState};
 pub use error::{ERROR_CODES, Error, ErrorCode};
 pub use key::{ClientKey, Key};
-pub use limiter::Limiter;
+pub use limiter::{HeavyClient, Limiter, Top};
 #[cfg(target_os = "linux")]
 pub use ratelimit_core::Look;
 pub use ratelimit_core::snapshot::{Outcome, Restore, Restored, SnapshotStats};
 pub use ratelimit_core::{Audit, Clock, ManualClock, Overflow, Stats, Survey};
+pub use ratelimit_core::{LATENCY_ENDS_NS, Latency};
 pub use ratelimit_model::{Decision, Limit, LimitError};
+pub use rules::{RuleDecision, RuleSet, RuleStats, Rules};
 pub use wait::Wait;
 
 /// The README's examples run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So do those on rules.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/rules.md")]
+struct AboutRules;
 
 /// So do those about clusters.
 #[cfg(all(doctest, feature = "cluster"))]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use ratelimit_core::Stats;
 use ratelimit_core::snapshot::{Outcome, SnapshotStats};
+use ratelimit_core::{LATENCY_ENDS_NS, Latency, Stats};
 
 /// Name, kind, help and value of a metric.
 type Metric = (&'static str, &'static str, &'static str, fn(&Stats) -> u64);
@@ -183,6 +183,26 @@ fn snapshot_text(stats: &SnapshotStats, text: &mut String) {
     }
 }
 
+fn latency_text(latency: &Latency, text: &mut String) {
+    const NAME: &str = "ratelimit_decision_seconds";
+    let _ = write!(
+        text,
+        "# HELP {NAME} How long decisions took after the id was hashed, from a sample of about one in a thousand.\n\
+         # TYPE {NAME} histogram\n"
+    );
+    let mut up_to = 0;
+    for (end_ns, count) in LATENCY_ENDS_NS.iter().zip(latency.buckets) {
+        up_to += count;
+        let _ = writeln!(text, "{NAME}_bucket{{le=\"{}\"}} {up_to}", *end_ns as f64 / 1e9);
+    }
+    let all = up_to + latency.buckets[LATENCY_ENDS_NS.len()];
+    let sum = latency.sum_ns as f64 / 1e9;
+    let _ = write!(
+        text,
+        "{NAME}_bucket{{le=\"+Inf\"}} {all}\n{NAME}_sum {sum}\n{NAME}_count {all}\n"
+    );
+}
+
 pub(crate) fn text(stats: &Stats) -> String {
     let mut text = String::with_capacity(2_048);
     for (name, kind, help, value) in METRICS {
@@ -193,6 +213,7 @@ pub(crate) fn text(stats: &Stats) -> String {
             value(stats)
         );
     }
+    latency_text(&stats.latency, &mut text);
     if let Some(snapshot) = &stats.snapshot {
         snapshot_text(snapshot, &mut text);
     }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 use std::{fs, path::PathBuf};
 
+use ratelimit::client_ip::TrustedProxies;
 use ratelimit::{Clock, Decision, Limit, LimitError, Limiter};
 use serde_json::Value;
 
@@ -154,6 +155,25 @@ fn run_texts(file: &Value) -> usize {
     list(file, "accepted").len() + list(file, "refused").len()
 }
 
+fn run_client_ips(file: &Value) -> usize {
+    for one in list(file, "client_ips") {
+        let mut proxies: TrustedProxies = text(one, "trusted").parse().unwrap();
+        if let Some(header) = one["header"].as_str() {
+            proxies = proxies.header(header).unwrap();
+        }
+        if let Some(bits) = one["ipv6_prefix"].as_u64() {
+            proxies = proxies.ipv6_prefix(bits as u8).unwrap();
+        }
+        let values = list(one, "values").iter().map(|value| value.as_str().unwrap());
+        assert_eq!(
+            proxies.client_ip(text(one, "peer"), values).as_deref(),
+            one["expected"].as_str(),
+            "{one}"
+        );
+    }
+    list(file, "client_ips").len()
+}
+
 /// Every file in `vectors/` gives what it says, in all five fields. A file that is not known here fails.
 #[test]
 fn all_shared_vectors_hold() {
@@ -170,10 +190,11 @@ fn all_shared_vectors_hold() {
             "gcra.json" | "strict.json" | "several.json" | "clock.json" => run_cases(&file),
             "rates.json" => run_polls(&file),
             "text.json" => run_texts(&file),
+            "client_ip.json" => run_client_ips(&file),
             other => panic!("vectors/{other} has no reader here"),
         };
         assert!(run > 30, "{name} has {run} entries only");
         files += 1;
     }
-    assert!(files >= 6, "{files} files only");
+    assert!(files >= 7, "{files} files only");
 }

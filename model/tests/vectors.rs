@@ -371,7 +371,8 @@ fn all_shared_vectors_hold() {
             .expect("a file has a name")
             .to_string_lossy()
             .into_owned();
-        if name == "README.md" {
+        // Addresses are nothing that a model knows of.
+        if name == "README.md" || name == "client_ip.json" {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));

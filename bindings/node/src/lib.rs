@@ -5,6 +5,7 @@
 //! `index.js` makes one class of both.
 
 mod boundary;
+mod client_ip;
 mod headers;
 #[cfg(feature = "test-hooks")]
 mod hooks;
@@ -12,6 +13,7 @@ mod hot;
 mod key;
 mod limiter;
 mod limiters;
+mod rules;
 mod values;
 
 use napi::bindgen_prelude::Env;

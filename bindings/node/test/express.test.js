@@ -309,3 +309,23 @@ test('options that make no sense are refused when the middleware is made', () =>
     assert.throws(() => rateLimit(options), { name: 'RateLimitError', message: sentence });
   }
 });
+
+for (const [name, make] of Object.entries(servers)) {
+  test(`${name}: clients behind a trusted proxy have limits of their own`, async () => {
+    const middleware = rateLimit({ limits: '1/minute', trustedProxies: 'loopback' });
+    await serving(make(middleware), async (get) => {
+      const status = async (field) => (await get('/', { 'x-forwarded-for': field })).status;
+      assert.equal(await status('198.51.100.1'), 200);
+      assert.equal(await status('198.51.100.2'), 200);
+      assert.equal(await status('203.0.113.1, 198.51.100.1'), 429);
+      assert.equal(await status('198.51.100.3, garbage'), 200);
+      assert.equal(await status('198.51.100.4, garbage'), 429, 'the peer has one limit, whatever is sent');
+    });
+  });
+}
+
+test('trustedProxies is checked at once', () => {
+  assert.throws(() => rateLimit({ limits: '1/s', trustedProxies: 'proxy.example' }), /no network or address/);
+  assert.throws(() => rateLimit({ limits: '1/s', trustedProxies: {} }), /trustedProxies takes/);
+  assert.throws(() => rateLimit({ limits: '1/s', trustedProxies: 1, trustProxy: true }), /leave out/);
+});

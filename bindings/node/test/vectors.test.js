@@ -5,7 +5,7 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const path = require('node:path');
 const { test } = require('node:test');
-const { Limiter } = require('ratelimit');
+const { Limiter, clientIp } = require('ratelimit');
 
 // In the repository the files themselves; in a package that was unpacked elsewhere, its copy.
 const folder = [path.join(__dirname, '../../../vectors'), path.join(__dirname, '../vectors')].find((each) =>
@@ -161,7 +161,30 @@ function runTexts(file) {
   return [run, 0];
 }
 
+function runClientIps(file) {
+  let run = 0;
+  for (const raw of file.take('client_ips')) {
+    const one = reader(raw, JSON.stringify(raw.why));
+    one.take('why');
+    const take = (name) => (name in raw ? one.take(name) : undefined);
+    const [header, ipv6Prefix] = [take('header'), take('ipv6_prefix')];
+    const [trusted, peer, values] = [one.take('trusted'), one.take('peer'), one.take('values')];
+    const expected = one.take('expected');
+    const headers = { host: 'example.org' };
+    if (values.length > 0)
+      headers[(header ?? 'x-forwarded-for').toLowerCase()] = values.length > 1 ? values : values[0];
+    const spellings = [trusted, trusted.split(','), /^\d+$/.test(trusted) ? Number(trusted) : trusted];
+    for (const each of spellings) {
+      assert.equal(clientIp(peer, headers, each, { header, ipv6Prefix }), expected, JSON.stringify(raw));
+    }
+    one.done();
+    run++;
+  }
+  return [run, 0];
+}
+
 const readers = {
+  'client_ip.json': runClientIps,
   'gcra.json': runCases,
   'strict.json': runCases,
   'several.json': runCases,

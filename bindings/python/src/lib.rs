@@ -5,6 +5,7 @@
 //!
 //! Every entry goes through [`guard::guard`], so that a panic becomes a `RuntimeError` and never reaches a worker's main loop.
 
+mod client_ip;
 mod clock;
 mod convert;
 mod decision;
@@ -15,6 +16,7 @@ mod headers;
 mod key;
 mod limit;
 mod limiter;
+mod rules;
 
 use pyo3::prelude::*;
 
@@ -22,6 +24,8 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::client_ip::TrustedProxies;
     #[pymodule_export]
     use crate::clock::ManualClock;
     #[pymodule_export]
@@ -34,6 +38,8 @@ mod _native {
     use crate::limit::Limit;
     #[pymodule_export]
     use crate::limiter::{Limiter, unshare};
+    #[pymodule_export]
+    use crate::rules::{RuleDecision, Rules};
 
     #[cfg(feature = "test-hooks")]
     #[pymodule_export]

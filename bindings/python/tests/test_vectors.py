@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from ratelimit import InvalidLimitError, Limit, Limiter, ManualClock
+from ratelimit import InvalidLimitError, Limit, Limiter, ManualClock, client_ip
 
 FILES = sorted((ROOT / "vectors").glob("*.json"))
 CASE_FILES = ("gcra.json", "strict.json", "several.json", "clock.json")
@@ -116,6 +116,19 @@ def run_refused(text: Reading) -> tuple[int, int]:
     return 1, 0
 
 
+def run_client_ip(one: Reading) -> tuple[int, int]:
+    assert one["why"]
+    trusted = one["trusted"]
+    name = one["header"] if "header" in one.fields else None
+    bits = one["ipv6_prefix"] if "ipv6_prefix" in one.fields else None
+    # Among others, and with names as anybody writes them.
+    sent = [("Host", "example.org")] + [((name or "X-Forwarded-For").title(), value) for value in one["values"]]
+    for given in (trusted, trusted.split(","), int(trusted) if trusted.isdigit() else trusted):
+        assert client_ip(one["peer"], sent, given, header=name, ipv6_prefix=bits) == one["expected"], one.fields
+    one.finish()
+    return 1, 0
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_vectors(path: Any) -> None:
     file = Reading(json.loads(path.read_text(encoding="utf-8")))
@@ -127,6 +140,8 @@ def test_vectors(path: Any) -> None:
     elif path.name == "text.json":
         done = [run_accepted(Reading(text)) for text in file["accepted"]]
         done += [run_refused(Reading(text)) for text in file["refused"]]
+    elif path.name == "client_ip.json":
+        done = [run_client_ip(Reading(one)) for one in file["client_ips"]]
     else:
         pytest.fail(f"vectors/{path.name} has no reader here")
     file.finish()
@@ -137,4 +152,4 @@ def test_vectors(path: Any) -> None:
 
 
 def test_all_files_are_there() -> None:
-    assert len(FILES) >= 6
+    assert len(FILES) >= 7

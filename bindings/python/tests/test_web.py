@@ -272,3 +272,54 @@ def test_misuse_is_said_when_it_is_written() -> None:
             wrap(None, limiter, x_ratelimit="iso")
         with pytest.raises(TypeError):
             wrap(None, limiter, nmaes=["a"])
+
+
+def test_trusted_proxies(clock: ManualClock) -> None:
+    """Behind a proxy that is trusted, clients have limits of their own, and cannot pretend to be others."""
+
+    async def ask(app: Any, peer: str, *fields: str) -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request"}
+
+        headers = [(b"x-forwarded-for", field.encode()) for field in fields]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (peer, 1)}
+        await app(scope, receive, send)
+        return int(sent[0]["status"])
+
+    async def fine(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = asgi.RateLimitMiddleware(fine, Limiter("1/minute", clock=clock), trusted_proxies=["10.0.0.0/8"])
+
+    async def story() -> list[int]:
+        return [
+            await ask(app, "10.0.0.1", "198.51.100.1"),
+            await ask(app, "10.0.0.1", "198.51.100.2"),
+            await ask(app, "10.0.0.1", "203.0.113.1, 198.51.100.1"),
+            await ask(app, "10.0.0.1", "203.0.113.1", "198.51.100.2"),
+            await ask(app, "192.0.2.1", "198.51.100.3"),
+            await ask(app, "192.0.2.1", "198.51.100.4"),
+        ]
+
+    assert asyncio.run(story()) == [200, 200, 429, 429, 200, 429]
+
+    def plain(environ: dict[str, Any], start: Any) -> list[bytes]:
+        start("200 OK", [])
+        return [b""]
+
+    on_wsgi = wsgi.RateLimitMiddleware(plain, Limiter("1/minute", clock=clock), trusted_proxies=1)
+    seen: list[str] = []
+    for field in ("198.51.100.1", "203.0.113.1, 198.51.100.1", "198.51.100.2"):
+        environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": field, "REQUEST_METHOD": "GET"}
+        list(on_wsgi(environ, lambda status, headers, *_: seen.append(status[:3])))
+    assert seen == ["200", "429", "200"]
+    with pytest.raises(ValueError, match="no network or address"):
+        wsgi.RateLimitMiddleware(plain, Limiter("1/s"), trusted_proxies="proxy.example")
+    with pytest.raises(TypeError, match="leave it out"):
+        wsgi.RateLimitMiddleware(plain, Limiter("1/s"), key=lambda environ: "a", trusted_proxies=1)

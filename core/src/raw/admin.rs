@@ -285,6 +285,7 @@ mod tests {
             axis: Axis::Own,
             cost: 1,
             clock: &clock,
+            under: None,
         };
         body(&table.administer(&asked), &asked);
     }

@@ -132,7 +132,7 @@ impl Table {
         if let Some(own) = self.candidates(key, self.top(), |cell| self.second_look(cell, key)) {
             loop {
                 // A change of limit meanwhile does not matter: both cells are asked under some limit that was in force.
-                let terms = self.terms(client, limit);
+                let terms = self.terms_of(client, limit, asked);
                 let word = Word(own.w.load(order(Site::WordLoad, Ordering::Acquire)));
                 if !word.is_live() || !self.still(own, key) {
                     // It has expired and was taken.

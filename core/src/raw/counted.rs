@@ -97,6 +97,7 @@ fn asked_at(now: u64, cost: u64, clock: &Clock) -> Asked<'_> {
         axis: Axis::Own,
         cost,
         clock,
+        under: None,
     }
 }
 

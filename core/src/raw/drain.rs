@@ -483,6 +483,7 @@ mod tests {
             axis: Axis::Own,
             cost,
             clock: &clock,
+            under: None,
         };
         let client = Fingerprint::new(77);
         let mut syncer = Syncer::new(&other).expect("the first");

@@ -72,6 +72,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) cost: u64,
     /// Read only when a cell that was charged by the own clock is met by a time that was given.
     pub(crate) clock: &'a Clock,
+    /// The limit that the caller keeps this key under, in place of the table's. Its keys have no overrides, and it is the
+    /// caller's part that one key is under one limit.
+    pub(crate) under: Option<&'a Gcra>,
 }
 
 /// What was decided, and what a [`ratelimit_model::Decision`] is made from.
@@ -321,7 +324,7 @@ impl Table {
     pub(crate) fn decide(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> Ruling {
         let key = self.key(client, limit);
         loop {
-            let terms = self.terms(client, limit);
+            let terms = self.terms_of(client, limit, asked);
             if let Some(ruling) = match self.find(key) {
                 Found::Live(cell, word) => self.spend(cell, word, client, limit, &terms, asked),
                 found => self.decide_without_cell(found, client, limit, &terms, asked),
@@ -523,6 +526,17 @@ impl Table {
         }
     }
 
+    /// The terms of a request: its own, or else those of the table. A cell says that it was charged under the table's either way, so
+    /// that what its state means under another limit is time, and nothing is translated.
+    #[inline(always)]
+    pub(super) fn terms_of(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> Terms {
+        let terms = self.terms(client, limit);
+        match asked.under {
+            None => terms,
+            Some(gcra) => Terms { gcra: *gcra, ..terms },
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn terms_of_record(&self, client: Fingerprint, base: Terms) -> Terms {
@@ -698,7 +712,7 @@ impl Table {
     fn look(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, update: bool) -> Ruling {
         let key = self.key(client, limit);
         loop {
-            let terms = self.terms(client, limit);
+            let terms = self.terms_of(client, limit, asked);
             let found = self.find(key);
             if let Found::Live(cell, word) = found
                 && word.lease_slot().is_some()
@@ -747,6 +761,30 @@ impl Table {
         })
     }
 
+    /// Takes back what `charged` has charged, for a request that another limit then denied. Nobody can be admitted by this who would
+    /// not be if the charge had never been.
+    ///
+    /// A bucket that was charged takes longer to fill, and only that difference may be given back: it shrinks while a bucket that was
+    /// not charged would be full and cannot fill further. So what has passed since the charge stays charged, unless nobody has
+    /// charged the cell meanwhile, and then it is as it was before.
+    ///
+    /// The time is read after the word: whoever charged the word that is replaced has read his own before, and the own clock goes
+    /// forwards. Of given times nobody knows the latest: then the charge stays, and what is wrong is a denial.
+    pub(crate) fn take_back(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>, charged: u64) {
+        self.lower(client, limit, asked, asked.cost, |gcra, tat| {
+            let without = gcra.refund(tat, asked.now, asked.cost);
+            if tat == charged || self.side().is_some() {
+                return without;
+            }
+            if asked.axis == Axis::Given || gcra.is_stepped(tat, asked.now) {
+                return tat;
+            }
+            let passed = time::ahead(asked.clock.now(), asked.now);
+            let kept = time::add(without, passed);
+            if time::ahead(tat, without) > passed { kept } else { tat }
+        });
+    }
+
     /// Forgets what the client has spent: here, where a limit is kept by an owner.
     pub(crate) fn reset(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) {
         if asked.axis == Axis::Own && self.is_hard(limit) {
@@ -767,7 +805,7 @@ impl Table {
     ) -> u64 {
         let key = self.key(client, limit);
         loop {
-            let terms = self.terms(client, limit);
+            let terms = self.terms_of(client, limit, asked);
             match self.find(key) {
                 Found::Nothing => return 0,
                 Found::Tentative(cell, word) => self.help(cell, word, client, limit, &terms, asked),

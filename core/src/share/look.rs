@@ -82,6 +82,7 @@ pub(crate) fn look(directory: &Path, name: &str) -> Result<Option<Look>, EngineE
         axis: Axis::Own,
         cost: 0,
         clock: &clock,
+        under: None,
     };
     let age = SystemTime::now()
         .duration_since(UNIX_EPOCH + Duration::from_secs(facts.created_s))

@@ -314,6 +314,7 @@ fn agree_on_limits(table: &Table, clock: &Clock, ours: &[Limit], replace: bool) 
         axis: Axis::Own,
         cost: 1,
         clock,
+        under: None,
     };
     let admin = table.administer(&asked);
     let theirs = admin.limits(ours.len());

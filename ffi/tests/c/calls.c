@@ -391,6 +391,65 @@ static void waiting(void) {
     OK(ratelimit_close(limiter));
 }
 
+#define LOGIN "[[rule]]\nname = \"login\"\nwhen.path.prefix = \"/login\"\nby = [\"ip\"]\nlimits = \"%s\"\n"
+#define ATTRIBUTES(ip, path) \
+    (const ratelimit_attribute[]) { {"ip", KEY(ip)}, {"path", KEY(path)} }, 2
+
+static void rules(const char *folder) {
+    char text[256], path[512];
+    ratelimit_rules rules = 0;
+    ratelimit_rule_decision told;
+    snprintf(text, sizeof text, LOGIN, "2/hour");
+    snprintf(path, sizeof path, "%s/rules.snapshot", folder);
+    ratelimit_config *config = ratelimit_config_new_for_rules();
+    OK(ratelimit_config_set_path(config, path));
+    OK(ratelimit_rules_open(text, config, &rules));
+    OK(ratelimit_rules_check(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    HOLDS(told.decision.allowed && told.decision.remaining == 1 && strcmp(told.rule, "login") == 0 && !told.shadow[0]);
+    OK(ratelimit_rules_check(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    OK(ratelimit_rules_check(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    HOLDS(!told.decision.allowed && told.decision.limit == 2);
+    OK(ratelimit_rules_check(rules, ATTRIBUTES("a", "/"), 1, &told));
+    HOLDS(told.decision.allowed && told.rule[0] == '\0' && told.decision.remaining == UINT64_MAX);
+    OK(ratelimit_rules_check_at(rules, ATTRIBUTES("at", "/login"), 3, 0, &told));
+    HOLDS(!told.decision.allowed && told.decision.retry_after_ns == RATELIMIT_NEVER);
+
+    snprintf(text, sizeof text, LOGIN, "4/hour");
+    OK(ratelimit_rules_replace(rules, text));
+    /* The whole burst is spent, of the other limit too. */
+    OK(ratelimit_rules_peek(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    HOLDS(!told.decision.allowed && told.decision.limit == 4);
+    OK(ratelimit_rules_refund(rules, ATTRIBUTES("a", "/login"), 1));
+    OK(ratelimit_rules_peek(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    HOLDS(told.decision.remaining == 1);
+    OK(ratelimit_rules_reset(rules, ATTRIBUTES("a", "/login")));
+    OK(ratelimit_rules_check(rules, ATTRIBUTES("a", "/login"), 2, &told));
+    HOLDS(told.decision.remaining == 2);
+    const char *limits[] = {"9/hour"};
+    OK(ratelimit_rules_set_override(rules, "login", "b", limits, 1));
+    OK(ratelimit_rules_peek(rules, ATTRIBUTES("b", "/login"), 1, &told));
+    HOLDS(told.decision.limit == 9);
+    IS(ratelimit_rules_set_override(rules, "logon", "b", NULL, 0), RATELIMIT_ERR_ARGUMENT);
+    IS(ratelimit_rules_replace(rules, "\n[[rule]]\n"), RATELIMIT_ERR_OPTION);
+    HOLDS(strstr(last_error(), "line 2: ") != NULL);
+    IS(ratelimit_rules_check(rules, NULL, 1, 1, &told), RATELIMIT_ERR_NULL);
+    IS(ratelimit_rules_check(rules, NULL, 0, 1, NULL), RATELIMIT_ERR_NULL);
+    char metrics[16384];
+    size_t needed = 0;
+    OK(ratelimit_rules_prometheus(rules, metrics, sizeof metrics, &needed));
+    HOLDS(strstr(metrics, "ratelimit_rule_decisions_total{rule=\"login\",outcome=\"denied\"} 2") != NULL);
+    OK(ratelimit_rules_close(rules));
+    IS(ratelimit_rules_check(rules, ATTRIBUTES("a", "/login"), 1, &told), RATELIMIT_ERR_CLOSED);
+    OK(ratelimit_rules_open(text, config, &rules));
+    OK(ratelimit_rules_peek(rules, ATTRIBUTES("a", "/login"), 1, &told));
+    HOLDS(told.decision.remaining == 2);
+    OK(ratelimit_rules_close(rules));
+    OK(ratelimit_config_free(config));
+    config = ratelimit_config_new(1, 1000);
+    IS(ratelimit_rules_open(text, config, &rules), RATELIMIT_ERR_OPTION);
+    OK(ratelimit_config_free(config));
+}
+
 int main(int argc, char **argv) {
     HOLDS(argc == 2);
     deciding();
@@ -398,6 +457,7 @@ int main(int argc, char **argv) {
     limits();
     options();
     persistence(argv[1]);
+    rules(argv[1]);
     texts();
     waiting();
     puts("calls: ok");

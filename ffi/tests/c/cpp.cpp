@@ -115,5 +115,18 @@ int main() {
         thread.join();
     }
     HOLDS(counts[0] + counts[1] + counts[2] + counts[3] == 1000);
+
+    const char *toml = "[[rule]]\nname = \"login\"\nwhen.path.prefix = \"/login\"\nby = [\"ip\"]\nlimits = \"2/hour\"\n";
+    ratelimit::Rules rules(toml);
+    HOLDS(rules.check({{"ip", "a"}, {"path", "/login"}}).remaining == 1);
+    HOLDS(rules.check({{"ip", "a"}, {"path", "/login"}}).rule == "login");
+    const auto told = rules.check({{"ip", "a"}, {"path", "/login"}});
+    HOLDS(!told && told.limit == 2 && told.retry_after > 1700s && told.shadow.empty());
+    HOLDS(rules.check({{"path", "/"}}).rule.empty() && rules.peek({{"ip", "b"}, {"path", "/login"}}, 3).retry_after == ratelimit::never);
+    HOLDS(rules.replace("[[rule]]") == RATELIMIT_ERR_OPTION && rules.replace(toml) == RATELIMIT_OK);
+    ratelimit::Rules others(std::move(rules));
+    HOLDS(rules.check({}).result == RATELIMIT_ERR_CLOSED && others.check({}).allowed);
+    HOLDS(others.close() == RATELIMIT_OK && others.close() == RATELIMIT_ERR_CLOSED);
+    HOLDS(thrown([] { ratelimit::Rules wrong("rule = 1"); }) == RATELIMIT_ERR_OPTION);
     std::puts("cpp: ok");
 }

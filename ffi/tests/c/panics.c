@@ -11,6 +11,9 @@ void ratelimit_test_panic(const char *entry);
 
 static ratelimit_limiter limiter;
 static ratelimit_config *config;
+static ratelimit_rules rules;
+
+#define RULES "[[rule]]\nname = \"all\"\nby = [\"k\"]\nlimits = \"100/day\"\n"
 
 /* Calls the entry of this name with good arguments. True if the answer is that of a call that went well. */
 static bool went_well(const char *name) {
@@ -23,6 +26,8 @@ static bool went_well(const char *name) {
     ratelimit_limiter other = 0;
     ratelimit_config *made = NULL;
     const char *limits[] = {"100/day"};
+    ratelimit_attribute attribute = {"k", key, len};
+    ratelimit_rule_decision by_rules;
     ratelimit_result result = RATELIMIT_OK;
 
 #define CALL(entry, ...)                                                                                              \
@@ -48,6 +53,22 @@ static bool went_well(const char *name) {
         bool freed = ratelimit_config_free(made) == RATELIMIT_OK;
         HOLDS(freed || ratelimit_config_free(made) == RATELIMIT_OK);
         return freed;
+    }
+    if (strcmp(name, "ratelimit_config_new_for_rules") == 0) {
+        made = ratelimit_config_new_for_rules();
+        return made != NULL && ratelimit_config_free(made) == RATELIMIT_OK;
+    }
+    if (strcmp(name, "ratelimit_rules_open") == 0) {
+        ratelimit_rules others = 0;
+        result = ratelimit_rules_open(RULES, NULL, &others);
+        return result == RATELIMIT_OK && ratelimit_rules_close(others) == RATELIMIT_OK;
+    }
+    if (strcmp(name, "ratelimit_rules_close") == 0) {
+        ratelimit_rules others = 0;
+        OK(ratelimit_rules_open(RULES, NULL, &others));
+        bool closed = ratelimit_rules_close(others) == RATELIMIT_OK;
+        HOLDS(closed || ratelimit_rules_close(others) == RATELIMIT_OK);
+        return closed;
     }
     if (strcmp(name, "ratelimit_close") == 0) {
         other = opened("1/s");
@@ -127,6 +148,15 @@ static bool went_well(const char *name) {
     CALL(ratelimit_peek_at, limiter, key, len, 1, 0, &decision)
     CALL(ratelimit_check_many, limiter, &key, &len, NULL, 1, &decision)
     CALL(ratelimit_allowed_many, limiter, &key, &len, 1, &flag)
+    CALL(ratelimit_rules_check, rules, &attribute, 1, 1, &by_rules)
+    CALL(ratelimit_rules_check_at, rules, &attribute, 1, 1, 0, &by_rules)
+    CALL(ratelimit_rules_peek, rules, &attribute, 1, 1, &by_rules)
+    CALL(ratelimit_rules_refund, rules, &attribute, 1, 1)
+    CALL(ratelimit_rules_reset, rules, &attribute, 1)
+    CALL(ratelimit_rules_replace, rules, RULES)
+    CALL(ratelimit_rules_set_override, rules, "all", "v", limits, 1)
+    CALL(ratelimit_rules_prometheus, rules, buffer, sizeof buffer, &needed)
+    CALL(ratelimit_client_ip, "10.0.0.0/8", NULL, 0, "10.0.0.1", key, len, buffer, sizeof buffer, &needed)
     CALL(ratelimit_acquire, limiter, key, len, 1, 0, &flag) {
         fprintf(stderr, "panics.c does not know %s: add it\n", name);
         abort();
@@ -137,6 +167,7 @@ static bool went_well(const char *name) {
 
 int main(void) {
     limiter = opened("100/day");
+    OK(ratelimit_rules_open(RULES, NULL, &rules));
     config = ratelimit_config_new(1, 1000);
     /* Each panic says so to stderr, which is as it should be and no help here. */
     int kept = dup(2), nothing = open("/dev/null", O_WRONLY);

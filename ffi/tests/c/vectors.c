@@ -33,6 +33,12 @@ struct a_text {
     const char *canonical;
 };
 
+struct an_ip {
+    const char *trusted, *header;
+    unsigned ipv6_prefix;
+    const char *peer, *value, *expected;
+};
+
 #include "vectors.h"
 
 #define LENGTH(array) (sizeof array / sizeof array[0])
@@ -128,6 +134,17 @@ static void run_text(const struct a_text *text) {
     }
 }
 
+static void run_client_ip(const struct an_ip *one) {
+    char ip[64];
+    size_t needed = 0;
+    OK(ratelimit_client_ip(one->trusted, one->header, (uint8_t)one->ipv6_prefix, one->peer, (const uint8_t *)one->value,
+                           strlen(one->value), ip, sizeof ip, &needed));
+    if (strcmp(ip, one->expected == NULL ? "" : one->expected) != 0 || needed != strlen(ip) + 1) {
+        fprintf(stderr, "\"%s\" from %s behind %s: %s\n", one->value, one->peer, one->trusted, ip);
+        abort();
+    }
+}
+
 int main(void) {
     for (size_t i = 0; i < LENGTH(cases); i++) {
         run_case(&cases[i]);
@@ -138,7 +155,10 @@ int main(void) {
     for (size_t i = 0; i < LENGTH(texts); i++) {
         run_text(&texts[i]);
     }
-    printf("vectors: ok, %zu calls in %zu cases, %zu polls, %zu texts\n", LENGTH(calls), LENGTH(cases), LENGTH(polls),
-           LENGTH(texts));
+    for (size_t i = 0; i < LENGTH(client_ips); i++) {
+        run_client_ip(&client_ips[i]);
+    }
+    printf("vectors: ok, %zu calls in %zu cases, %zu polls, %zu texts, %zu client addresses\n", LENGTH(calls),
+           LENGTH(cases), LENGTH(polls), LENGTH(texts), LENGTH(client_ips));
     return 0;
 }

@@ -46,6 +46,8 @@ fn generate() -> Result<String, String> {
         "limiter",
         "cluster",
         "decide",
+        "rules",
+        "client_ip",
     ] {
         builder = builder.with_src(root().join("ffi/src").join(file).with_extension("rs"));
     }

@@ -41,6 +41,7 @@ struct Table {
     cases: String,
     polls: String,
     texts: String,
+    client_ips: String,
 }
 
 /// An object's fields, of which none may be left over.
@@ -102,14 +103,17 @@ fn limits(value: &Value) -> Result<String, String> {
 
 impl Table {
     fn file(&mut self, file: &Value) -> Result<(), String> {
-        let [about, cases, polls, accepted, refused] =
-            fields(file, ["about", "cases", "polls", "accepted", "refused"])?;
+        let [about, cases, polls, accepted, refused, client_ips] =
+            fields(file, ["about", "cases", "polls", "accepted", "refused", "client_ips"])?;
         about.as_str().ok_or("there is no \"about\"")?;
         for case in list(cases)? {
             self.case(case)?;
         }
         for poll in list(polls)? {
             self.poll(poll)?;
+        }
+        for one in list(client_ips)? {
+            self.client_ip(one)?;
         }
         for one in list(accepted)? {
             self.accepted(one)?;
@@ -202,6 +206,29 @@ impl Table {
         Ok(())
     }
 
+    fn client_ip(&mut self, one: &Value) -> Result<(), String> {
+        let names = ["why", "trusted", "header", "ipv6_prefix", "peer", "values", "expected"];
+        let [why, trusted, header, ipv6_prefix, peer, values, expected] = fields(one, names)?;
+        text(why)?;
+        let or_null = |value: &Value| match value {
+            Value::Null => Ok("NULL".to_owned()),
+            value => text(value).map(|(text, _)| text),
+        };
+        let values: Option<Vec<&str>> = list(values)?.iter().map(Value::as_str).collect();
+        let value = Value::from(values.ok_or("a value is no text")?.join(", "));
+        let _ = writeln!(
+            self.client_ips,
+            "    {{{}, {}, {}, {}, {}, {}}},",
+            text(trusted)?.0,
+            or_null(header)?,
+            ipv6_prefix.as_u64().unwrap_or(0),
+            text(peer)?.0,
+            text(&value)?.0,
+            or_null(expected)?
+        );
+        Ok(())
+    }
+
     fn accepted(&mut self, accepted: &Value) -> Result<(), String> {
         let [given, rate_limit, window, burst, strict, canonical] = fields(
             accepted,
@@ -232,8 +259,9 @@ impl Table {
             "static const struct call calls[] = {{\n{}}};\n\
              static const struct a_case cases[] = {{\n{}}};\n\
              static const struct poll polls[] = {{\n{}}};\n\
-             static const struct a_text texts[] = {{\n{}}};\n",
-            self.calls, self.cases, self.polls, self.texts
+             static const struct a_text texts[] = {{\n{}}};\n\
+             static const struct an_ip client_ips[] = {{\n{}}};\n",
+            self.calls, self.cases, self.polls, self.texts, self.client_ips
         )
     }
 }

@@ -23,7 +23,7 @@ use self::value::Given;
 pub use self::value::OptionValue;
 #[cfg(feature = "cluster")]
 pub(crate) use self::value::hexadecimal;
-use crate::{Builder, Error, Limiter};
+use crate::{Builder, Error, Limiter, RuleSet, Rules};
 
 /// How often a snapshot is written if nothing is said.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -236,11 +236,29 @@ impl Options {
         self.builder()?.build()
     }
 
+    /// Makes rules with these options, which hold no limit: see [`Builder::build_rules`].
+    ///
+    /// Errors: limits, options that contradict each other, and all that [`Builder::build`] refuses.
+    pub fn build_rules(&self, rules: RuleSet) -> Result<Rules, Error> {
+        let in_numbers = self.rate_limit.is_some() || self.time_window.is_some() || self.burst.is_some() || self.strict;
+        if in_numbers || !self.limits.is_empty() {
+            return Err(Error::Option(
+                "rules have limits of their own: leave the options out that say limits".to_owned(),
+            ));
+        }
+        self.builder_without_limits()?.build_rules(rules)
+    }
+
     fn builder(&self) -> Result<Builder, Error> {
-        let mut builder = Limiter::builder().overflow(self.overflow);
+        let mut builder = self.builder_without_limits()?;
         for limit in self.all_limits()? {
             builder = builder.limit(limit);
         }
+        Ok(builder)
+    }
+
+    fn builder_without_limits(&self) -> Result<Builder, Error> {
+        let mut builder = Limiter::builder().overflow(self.overflow);
         if let Some(max_keys) = self.max_keys {
             builder = builder.max_keys(max_keys);
         }

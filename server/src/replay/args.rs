@@ -48,6 +48,12 @@ pub struct ReplayArgs {
     #[arg(short, long = "limit", value_name = "LIMIT", value_parser = limit)]
     pub limits: Vec<Limit>,
 
+    /// Decide by the tables `[[rule]]` of this file in place of limits, and print what each rule did
+    ///
+    /// Attributes of a request: ip, path, method, agent, status (the class, like 4xx), host, user, referer, as far as the log has them.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["limits", "strict", "by", "plot", "top"])]
+    pub config: Option<PathBuf>,
+
     /// Keep every limit in any window of its length, not only on average
     #[arg(long)]
     pub strict: bool,

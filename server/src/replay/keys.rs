@@ -78,6 +78,22 @@ impl By {
         &self.fields
     }
 
+    /// Every field, for rules.
+    #[must_use]
+    pub fn all() -> Self {
+        By {
+            fields: FIELDS.iter().map(|(_, field)| *field).collect(),
+        }
+    }
+
+    /// Names and values of a key's fields, without those that the line did not have.
+    #[must_use]
+    pub fn split<'a>(&self, key: &'a [u8]) -> Vec<(&'static str, &'a [u8])> {
+        let values = key.split(|&byte| byte == JOINT);
+        let pairs = self.fields.iter().map(|field| field.name()).zip(values);
+        pairs.filter(|(_, value)| *value != b"-").collect()
+    }
+
     /// Writes the key of `line` into `key`, which is cleared first.
     pub fn key(&self, line: &Line<'_>, key: &mut Vec<u8>) {
         key.clear();

@@ -11,6 +11,7 @@
 //! Memory does not grow with the log: the sort has its budget, all counters have a bound, and each says so when it is met.
 
 pub mod args;
+pub mod by_rules;
 pub mod drawing;
 pub mod engine;
 pub mod frequent;
@@ -34,6 +35,7 @@ pub use args::ReplayArgs;
 
 use crate::failure::{Failure, output};
 use crate::stop::Stop;
+use by_rules::RulesTally;
 use drawing::Drawing;
 use input::{Event, Reader, Source};
 use keys::By;
@@ -69,6 +71,9 @@ pub fn run(
     err: &mut dyn Write,
     terminal: bool,
 ) -> Result<Ending, Failure> {
+    if let Some(path) = &args.config {
+        return run_by_rules(args, RulesTally::open(path)?, stop, out, err, terminal);
+    }
     let limits = args.limits()?;
     let sources = args.sources()?;
     let folder = args.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -123,6 +128,57 @@ pub fn run(
         drawing.fill(|file| plot::draw(&tally, &report, file))?;
     }
     written?;
+    Ok(if interrupted {
+        Ending::Interrupted
+    } else {
+        Ending::Complete
+    })
+}
+
+/// As [`run`], by rules.
+fn run_by_rules(
+    args: &ReplayArgs,
+    mut tally: RulesTally,
+    stop: &Stop,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    terminal: bool,
+) -> Result<Ending, Failure> {
+    let sources = args.sources()?;
+    let folder = args.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let budget = usize::try_from(u64::from(args.sort_memory) << 20).unwrap_or(usize::MAX);
+    let mut progress = Progress::new(err, args.progress || terminal, terminal);
+    let by = tally.by().clone();
+    let gathered = gather(&sources, &by, Sorter::new(budget, &folder), stop, &mut progress)?;
+    RulesTally::check_range(gathered.range)?;
+    let (requests, stopped) = (gathered.requests, gathered.stopped);
+    let mut complete = true;
+    gathered.sorter.drain(|time_ns, key| {
+        tally.decide(time_ns, key);
+        if tally.requests().is_multiple_of(LOOK_EVERY) {
+            let share = tally.requests() as f64 / requests as f64;
+            progress.tick("deciding", tally.requests(), Some(share));
+            complete = stopped || !stop.requested();
+        }
+        Ok(complete)
+    })?;
+    progress.clear();
+    let interrupted = stopped || !complete;
+    if gathered.unparsed > 0 {
+        let lines = report::count(
+            gathered.unparsed,
+            "line is malformed and was",
+            "lines are malformed and were",
+        );
+        progress.note(&format!("{lines} left out"));
+    }
+    let report = tally.report(gathered.unparsed, interrupted);
+    let written = if args.json {
+        report.write_json(out)
+    } else {
+        report.write_text(out)
+    };
+    written.and_then(|()| out.flush()).map_err(output)?;
     Ok(if interrupted {
         Ending::Interrupted
     } else {

@@ -8,8 +8,8 @@ use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use ratelimit::Limit;
 use ratelimit::options::{Dialect, OptionValue, Options};
+use ratelimit::{Limit, RuleSet};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -85,6 +85,9 @@ pub(crate) struct Config {
     pub(crate) throttle_limits: usize,
     pub(crate) throttle_keys: usize,
     pub(crate) limiters: BTreeMap<String, LimiterConfig>,
+    pub(crate) rules: RuleSet,
+    /// Whether the clients that ask most and are denied most are listed.
+    pub(crate) top: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,9 +99,13 @@ struct File {
     state: Option<PathBuf>,
     token: Option<Spanned<String>>,
     allow_remote: Option<bool>,
+    top: Option<bool>,
     max_connections: Option<Spanned<usize>>,
     throttle: Throttle,
     limits: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
+    /// Read by [`RuleSet`], from the same text.
+    #[serde(rename = "rule")]
+    _rules: Vec<serde::de::IgnoredAny>,
 }
 
 /// The table of HTTP.
@@ -188,6 +195,8 @@ impl Config {
             let at = error.span().map_or(0, |span| span.start);
             source.wrong(at, error.message())
         })?;
+        let rules =
+            RuleSet::in_toml(source.text).map_err(|error| Failure::Usage(format!("{}, {error}", source.name)))?;
         let allow_remote = args.allow_remote || file.allow_remote.unwrap_or(false);
         let address =
             |name: &str, arg: &Option<String>, given: &Option<Spanned<String>>, default: &str| match (arg, given) {
@@ -256,6 +265,8 @@ impl Config {
             throttle_limits: source.count("max_limits", file.throttle.max_limits.as_ref(), DEFAULT_THROTTLE_LIMITS)?,
             throttle_keys: source.count("max_keys", file.throttle.max_keys.as_ref(), DEFAULT_THROTTLE_KEYS)?,
             limiters,
+            rules,
+            top: file.top.unwrap_or(true),
         })
     }
 }

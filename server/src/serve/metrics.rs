@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::node::{Connections, Node};
+use super::node::{Connections, Node, RULES_NAME};
 
 /// A metric of all limiters: its help and kind, and its samples.
 #[derive(Default)]
@@ -18,8 +18,13 @@ struct Family {
 pub(crate) fn text(node: &Node) -> String {
     let mut order: Vec<String> = Vec::new();
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    for (limiter, named) in node.limiters().iter() {
-        for line in named.limiter.prometheus().lines() {
+    let limiters = node.limiters();
+    let of_limiters = limiters
+        .iter()
+        .map(|(name, named)| (name.as_str(), named.limiter.prometheus()));
+    let of_rules = node.rules().map(|rules| (RULES_NAME, rules.prometheus()));
+    for (limiter, text) in of_limiters.chain(of_rules) {
+        for line in text.lines() {
             let comment = line.strip_prefix("# ");
             let name = match comment {
                 Some(comment) => comment.split(' ').nth(1),

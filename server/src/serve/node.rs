@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ratelimit::headers::Headers;
-use ratelimit::{Error, Limit, Limiter};
+use ratelimit::options::{Dialect, OptionValue, Options};
+use ratelimit::{Error, Limit, Limiter, RuleSet, Rules};
 
 use super::config::{Config, DEFAULT_NAME, LimiterConfig, Token};
 use super::latency::Latency;
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 
 /// Where the snapshots of `CL.THROTTLE` lie, within the state directory.
 const THROTTLE_DIRECTORY: &str = "throttle";
+/// The snapshot of rules, by a name that no limit can have.
+const RULES_SNAPSHOT: &str = "@rules.snapshot";
 
 /// A limiter with a name.
 #[derive(Debug)]
@@ -31,9 +34,10 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn new(config: &LimiterConfig) -> Result<Self, Error> {
+    fn new(config: &LimiterConfig, top: bool) -> Result<Self, Error> {
         let headers = RwLock::new(Arc::new(Headers::unnamed(&config.limits)?));
         let limiter = config.options.build()?;
+        limiter.list_clients(top);
         for (client, limit) in &config.overrides {
             limiter.set_override(client, Some(*limit))?;
         }
@@ -141,6 +145,8 @@ pub(crate) struct Node {
     /// The configuration in force. Held by whoever puts another one in force.
     config: Mutex<Config>,
     pub(crate) throttle: Throttle,
+    /// Made once there are any.
+    rules: OnceLock<Rules>,
     pub(crate) figures: Figures,
     pub(crate) started: Instant,
 }
@@ -161,14 +167,20 @@ impl Node {
         for (name, limiter) in &config.limiters {
             limiters.insert(
                 name.clone(),
-                Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+                Arc::new(Named::new(limiter, config.top).map_err(|error| failed(name, &error))?),
             );
         }
         for named in limiters.values() {
             // A node of a cluster owns clients also while nobody asks it: it must not wait for its first request.
             let _linked_later = named.limiter.ready(Duration::ZERO);
         }
+        let rules = OnceLock::new();
+        if !config.rules.is_empty() {
+            let made = rules_of(&config, config.rules.clone()).map_err(|error| failed(RULES_NAME, &error))?;
+            let _nobody_was_first = rules.set(made);
+        }
         Ok(Node {
+            rules,
             limiters: RwLock::new(Arc::new(limiters)),
             token: RwLock::new(config.token.clone()),
             tls: RwLock::new(tls),
@@ -177,6 +189,11 @@ impl Node {
             figures: Figures::default(),
             started: Instant::now(),
         })
+    }
+
+    /// The rules, if any were ever configured.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.rules.get()
     }
 
     /// All limiters by name.
@@ -256,7 +273,7 @@ impl Node {
             let Some(known) = old.get(name) else {
                 new.insert(
                     name.clone(),
-                    Arc::new(Named::new(limiter).map_err(|error| failed(name, &error))?),
+                    Arc::new(Named::new(limiter, config.top).map_err(|error| failed(name, &error))?),
                 );
                 continue;
             };
@@ -304,6 +321,21 @@ impl Node {
                 changed.push((name, texts(&limiter.limits)));
             }
         }
+        match self.rules.get() {
+            Some(rules) if config.rules != current.rules => {
+                rules.replace(config.rules.clone()).map_err(refused_rules)?
+            }
+            None if !config.rules.is_empty() => {
+                // Whoever reloads holds the configuration: nobody else sets them.
+                let _nobody_was_first = self
+                    .rules
+                    .set(rules_of(&config, config.rules.clone()).map_err(refused_rules)?);
+            }
+            _ => {}
+        }
+        for named in new.values() {
+            named.limiter.list_clients(config.top);
+        }
         undo.keep();
         for (name, limits) in changed {
             tell!(LIMIT_CHANGED, limit = %name, ?limits);
@@ -340,8 +372,23 @@ impl Node {
     pub(crate) fn close(&self) -> usize {
         let limiters = self.limiters();
         let failed = limiters.values().filter(|named| named.limiter.close().is_err()).count();
-        failed + self.throttle.close()
+        let of_rules = self.rules.get().is_some_and(|rules| rules.close().is_err());
+        failed + usize::from(of_rules) + self.throttle.close()
     }
+}
+
+/// What rules are called among limits: no limit can be.
+pub(crate) const RULES_NAME: &str = "@rules";
+
+fn rules_of(config: &Config, rules: RuleSet) -> Result<Rules, Error> {
+    let mut options = Options::new(Dialect::SnakeSeconds);
+    let path = config.state.join(RULES_SNAPSHOT).to_string_lossy().into_owned();
+    options.set("path", OptionValue::Text(path))?;
+    options.build_rules(rules)
+}
+
+fn refused_rules(error: Error) -> Failure {
+    failed(RULES_NAME, &error)
 }
 
 /// What a reload has changed so far. Unless it is told to keep it, changes it back.

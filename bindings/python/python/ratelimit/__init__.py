@@ -12,6 +12,7 @@ Also a drop-in for the module of the same name that PyPI has as ``ratelimit`` 2.
 from __future__ import annotations
 
 from ratelimit import _neighbours
+from ratelimit._client_ip import client_ip
 from ratelimit._decorator import RateLimitExceeded
 from ratelimit._errors import (
     ArgumentError,
@@ -41,7 +42,18 @@ from ratelimit._errors import (
     UnsupportedError,
 )
 from ratelimit._limiter import Limiter
-from ratelimit._native import ClientKey, Decision, Headers, Limit, ManualClock, __version__, unshare
+from ratelimit._native import (
+    ClientKey,
+    Decision,
+    Headers,
+    Limit,
+    ManualClock,
+    RuleDecision,
+    Rules,
+    TrustedProxies,
+    __version__,
+    unshare,
+)
 from ratelimit.decorators import RateLimitDecorator, sleep_and_retry
 from ratelimit.exception import RateLimitException
 
@@ -77,14 +89,18 @@ __all__ = [
     "RateLimitExceeded",
     "RateLimitException",
     "RestoreRequiredError",
+    "RuleDecision",
+    "Rules",
     "ShareFullError",
     "ShareMismatchError",
     "ShareNameError",
     "ShareUnavailableError",
     "SnapshotBusyError",
     "SnapshotWriteError",
+    "TrustedProxies",
     "UnsupportedError",
     "__version__",
+    "client_ip",
     "limits",
     "rate_limited",
     "sleep_and_retry",

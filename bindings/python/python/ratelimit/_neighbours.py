@@ -16,6 +16,7 @@ OURS = frozenset(
         "__init__.py",
         "__pycache__",
         "_aio.py",
+        "_client_ip.py",
         "_decorator.py",
         "_errors.py",
         "_exit.py",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ratelimit._native import PROBLEM_JSON, Decision, Headers, address_key
+from ratelimit._native import PROBLEM_JSON, Decision, Headers, TrustedProxies, address_key
 
 if TYPE_CHECKING:
     from ratelimit._limiter import Limiter
@@ -68,6 +68,23 @@ def peer_key(address: str) -> str | None:
     if not address:
         return None
     return address_key(address) or "unknown"
+
+
+def proxies_of(trusted: Any, key: Any, default: Any) -> TrustedProxies | None:
+    """The proxies that a middleware was told to trust, if any. A key of the user's own does not ask for them."""
+    if trusted is None:
+        return None
+    if key is not default:
+        raise TypeError("trusted_proxies is about the key by default: leave it out, or leave key out")
+    return trusted if isinstance(trusted, TrustedProxies) else TrustedProxies(trusted)
+
+
+def key_behind(proxies: TrustedProxies, peer: str, values: list[str]) -> str | None:
+    """As `peer_key`, behind proxies."""
+    key = proxies.client_ip(peer, values)
+    if key is None and peer:
+        return "unknown"
+    return key
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,14 +5,16 @@ app.add_middleware(RateLimitMiddleware, limiter=ratelimit.Limiter("100/minute"))
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratelimit._web import Deciding, missing, peer_key, warn_no_address
+from ratelimit._web import Deciding, key_behind, missing, peer_key, proxies_of, warn_no_address
 
 if TYPE_CHECKING:
     from ratelimit._limiter import Key, Limiter
+    from ratelimit._native import TrustedProxies
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,11 +28,24 @@ __all__ = ["RateLimitMiddleware", "client_address"]
 def client_address(scope: Scope) -> str | None:
     """The key by default: the address of the transport's peer, an IPv6 address by its /64. Never a header field.
 
-    Behind a proxy that is the proxy's address: let the server put the client's there (uvicorn's `--proxy-headers` with
-    `--forwarded-allow-ips`), or give a key of your own. Whoever sends a request can write any header field.
+    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, let the server put the client's
+    address there (uvicorn's `--proxy-headers` with `--forwarded-allow-ips`), or give a key of your own. Whoever sends a
+    request can write any header field.
     """
     client = scope.get("client")
     key = peer_key(client[0]) if client else None
+    if key is None:
+        warn_no_address()
+    return key
+
+
+def _address_behind(proxies: TrustedProxies, scope: Scope) -> str | None:
+    client = scope.get("client")
+    wanted = proxies.header.encode("latin-1")
+    values = [
+        bytes(value).decode("latin-1") for name, value in scope.get("headers") or () if bytes(name).lower() == wanted
+    ]
+    key = key_behind(proxies, client[0] if client else "", values)
     if key is None:
         warn_no_address()
     return key
@@ -46,6 +61,8 @@ class RateLimitMiddleware:
     key: a function of the scope, or a coroutine function, that says whose budget a request spends; None: not limited.
     cost: a number, or a function of the scope, also an async one. exempt: a function of the scope; true: not limited,
     and without header fields. names, ratelimit, x_ratelimit, draft_6, cap_remaining: see `ratelimit.Headers`.
+    trusted_proxies: networks or addresses of proxies (["10.0.0.0/8"]), how many of them a request passes (1), or a
+    `ratelimit.TrustedProxies`: the key by default is then the client that they speak for in `X-Forwarded-For`.
     """
 
     def __init__(
@@ -61,6 +78,7 @@ class RateLimitMiddleware:
         x_ratelimit: Literal["delta", "epoch"] | None = None,
         draft_6: bool = False,
         cap_remaining: int | None = None,
+        trusted_proxies: int | str | Iterable[str] | TrustedProxies | None = None,
     ) -> None:
         style = {
             "ratelimit": ratelimit,
@@ -68,6 +86,9 @@ class RateLimitMiddleware:
             "draft_6": draft_6,
             "cap_remaining": cap_remaining,
         }
+        proxies = proxies_of(trusted_proxies, key, client_address)
+        if proxies is not None:
+            key = functools.partial(_address_behind, proxies)
         self.app = app
         self._deciding = Deciding(limiter, key, cost, exempt, names, style)
 

@@ -5,13 +5,15 @@ app.wsgi_app = RateLimitMiddleware(app.wsgi_app, ratelimit.Limiter("100/minute")
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ratelimit._web import Deciding, missing, peer_key, warn_no_address
+from ratelimit._web import Deciding, key_behind, missing, peer_key, proxies_of, warn_no_address
 
 if TYPE_CHECKING:
     from ratelimit._limiter import Key, Limiter
+    from ratelimit._native import TrustedProxies
 
 __all__ = ["RateLimitMiddleware", "client_address"]
 
@@ -19,10 +21,20 @@ __all__ = ["RateLimitMiddleware", "client_address"]
 def client_address(environ: dict[str, Any]) -> str | None:
     """The key by default: the address of the transport's peer, an IPv6 address by its /64. Never a header field.
 
-    Behind a proxy that is the proxy's address: put `werkzeug.middleware.proxy_fix.ProxyFix` around this middleware, or
-    give a key of your own. Whoever sends a request can write any header field.
+    Behind a proxy that is the proxy's address: give the middleware `trusted_proxies`, put
+    `werkzeug.middleware.proxy_fix.ProxyFix` around it, or give a key of your own. Whoever sends a request can write any
+    header field.
     """
     key = peer_key(environ.get("REMOTE_ADDR") or "")
+    if key is None:
+        warn_no_address()
+    return key
+
+
+def _address_behind(proxies: TrustedProxies, environ: dict[str, Any]) -> str | None:
+    # Servers join fields of one name by commas.
+    value = environ.get("HTTP_" + proxies.header.upper().replace("-", "_"))
+    key = key_behind(proxies, environ.get("REMOTE_ADDR") or "", [] if value is None else [value])
     if key is None:
         warn_no_address()
     return key
@@ -37,6 +49,8 @@ class RateLimitMiddleware:
     key: a function of the environ that says whose budget a request spends; None: not limited. cost: a number, or a
     function of the environ. exempt: a function of the environ; true: not limited, and without header fields. names,
     ratelimit, x_ratelimit, draft_6, cap_remaining: see `ratelimit.Headers`.
+    trusted_proxies: networks or addresses of proxies (["10.0.0.0/8"]), how many of them a request passes (1), or a
+    `ratelimit.TrustedProxies`: the key by default is then the client that they speak for in `X-Forwarded-For`.
     """
 
     def __init__(
@@ -52,6 +66,7 @@ class RateLimitMiddleware:
         x_ratelimit: Literal["delta", "epoch"] | None = None,
         draft_6: bool = False,
         cap_remaining: int | None = None,
+        trusted_proxies: int | str | Iterable[str] | TrustedProxies | None = None,
     ) -> None:
         style = {
             "ratelimit": ratelimit,
@@ -59,6 +74,9 @@ class RateLimitMiddleware:
             "draft_6": draft_6,
             "cap_remaining": cap_remaining,
         }
+        proxies = proxies_of(trusted_proxies, key, client_address)
+        if proxies is not None:
+            key = functools.partial(_address_behind, proxies)
         self.app = app
         self._deciding = Deciding(limiter, key, cost, exempt, names, style)
 

@@ -243,6 +243,43 @@ pub(super) async fn delete_override(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The most clients of a list.
+const MAX_TOP: usize = 100;
+
+/// Of each limit the clients that were denied most and those that asked most, by their fingerprints: ids are not kept. `n` says how
+/// many of each, 10 if it is not there.
+pub(super) async fn top(_: Admin, State(shared): State<Shared>, uri: Uri) -> Result<Response, Problem> {
+    let n =
+        match query(&uri, "n")? {
+            None => 10,
+            Some(text) => text.parse().ok().filter(|n| (1..=MAX_TOP).contains(n)).ok_or_else(|| {
+                Problem::argument(format!("n is how many clients of each list to tell: 1 to {MAX_TOP}"))
+            })?,
+        };
+    let told = |list: Vec<ratelimit::HeavyClient>| {
+        let clients = list.into_iter().map(|client| {
+            serde_json::json!({
+                "client": client.fingerprint,
+                "requests": client.requests,
+                "overcount": client.overcount,
+            })
+        });
+        clients.collect::<Vec<_>>()
+    };
+    let limiters = shared.node.limiters();
+    let limits: BTreeMap<_, _> = limiters
+        .iter()
+        .map(|(name, named)| {
+            let top = named.limiter.top(n);
+            (
+                name,
+                serde_json::json!({"denied": told(top.denied), "used": told(top.used)}),
+            )
+        })
+        .collect();
+    Ok(Json(serde_json::json!({"limits": limits})).into_response())
+}
+
 /// The key in the path.
 pub(super) struct InPath(String);
 

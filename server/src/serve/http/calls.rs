@@ -6,13 +6,14 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ratelimit::Decision;
 use ratelimit::headers::PROBLEM_JSON;
+use ratelimit::{Decision, Rules};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::body::{Json, Key, NoQuery, Sent, query};
 use super::problem::Problem;
+use super::rules::{self, Attributes};
 use crate::serve::node::{Named, Node};
 
 /// The most requests of one batch.
@@ -22,11 +23,39 @@ const MAX_BATCH: usize = 1000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ask {
-    key: Key,
+    /// Whose request it is; or `attributes`, for what the rules say.
+    key: Option<Key>,
+    attributes: Option<Attributes>,
     #[serde(default = "one")]
     cost: u64,
     /// The name of the limit.
     limit: Option<String>,
+}
+
+/// What decides a request.
+enum Of<'a> {
+    Key(Arc<Named>, &'a Key),
+    Rules(&'a Rules, &'a Attributes),
+}
+
+impl Ask {
+    fn of<'a>(&'a self, node: &'a Node) -> Result<Of<'a>, Problem> {
+        match (&self.key, &self.attributes) {
+            (Some(key), None) => Ok(Of::Key(named(node, self.limit.as_deref())?, key)),
+            (None, Some(attributes)) if self.limit.is_none() => match node.rules() {
+                Some(rules) => Ok(Of::Rules(rules, attributes)),
+                None => Err(Problem::argument(
+                    "there are no rules to decide by attributes: write a [[rule]] into the configuration",
+                )),
+            },
+            (None, None) => Err(Problem::argument(
+                "say whose request it is: \"key\" for a limit, or \"attributes\" for the rules",
+            )),
+            _ => Err(Problem::argument(
+                "\"attributes\" are decided by the rules: leave out \"key\" and \"limit\"",
+            )),
+        }
+    }
 }
 
 fn one() -> u64 {
@@ -42,7 +71,7 @@ pub(super) struct Batch {
 
 /// A decision. Times are seconds.
 #[derive(Debug, Serialize)]
-struct Told {
+pub(super) struct Told {
     allowed: bool,
     limit: u64,
     remaining: u64,
@@ -91,8 +120,14 @@ pub(super) async fn check(
     AsStatus(as_status): AsStatus,
     Sent(ask): Sent<Ask>,
 ) -> Result<Response, Problem> {
-    let named = named(&shared.node, ask.limit.as_deref())?;
-    let decide = || named.limiter.check_n(&ask.key.0, ask.cost);
+    let (named, key) = match ask.of(&shared.node)? {
+        Of::Rules(rules, attributes) => {
+            let decide = || attributes.check(rules, ask.cost);
+            return Ok(rules::answer(&shared.node.figures.latency.of(decide), as_status));
+        }
+        Of::Key(named, key) => (named, key),
+    };
+    let decide = || named.limiter.check_n(&key.0, ask.cost);
     let decision = shared.node.figures.latency.of(decide);
     if !as_status {
         return Ok(Json(Told::from(decision)).into_response());
@@ -130,20 +165,25 @@ pub(super) async fn check_batch(
             batch.requests.len()
         )));
     }
-    let limiters: Vec<Arc<Named>> = batch
+    let asked: Vec<Of<'_>> = batch
         .requests
         .iter()
-        .map(|ask| named(&shared.node, ask.limit.as_deref()))
+        .map(|ask| ask.of(&shared.node))
         .collect::<Result<_, _>>()?;
-    let decide = |(ask, named): (&Ask, &Arc<Named>)| Told::from(named.limiter.check_n(&ask.key.0, ask.cost));
-    let decisions: Vec<Told> = batch.requests.iter().zip(&limiters).map(decide).collect();
+    let decide = |(ask, of): (&Ask, &Of<'_>)| match of {
+        Of::Rules(rules, attributes) => rules::json(&attributes.check(rules, ask.cost)),
+        Of::Key(named, key) => serde_json::json!(Told::from(named.limiter.check_n(&key.0, ask.cost))),
+    };
+    let decisions: Vec<_> = batch.requests.iter().zip(&asked).map(decide).collect();
     Ok(Json(serde_json::json!({"decisions": decisions})).into_response())
 }
 
 /// What a check would say. Charges nothing.
 pub(super) async fn peek(State(shared): State<Shared>, _: NoQuery, Sent(ask): Sent<Ask>) -> Result<Response, Problem> {
-    let named = named(&shared.node, ask.limit.as_deref())?;
-    Ok(Json(Told::from(named.limiter.peek_n(&ask.key.0, ask.cost))).into_response())
+    match ask.of(&shared.node)? {
+        Of::Rules(rules, attributes) => Ok(rules::answer(&attributes.peek(rules, ask.cost), false)),
+        Of::Key(named, key) => Ok(Json(Told::from(named.limiter.peek_n(&key.0, ask.cost))).into_response()),
+    }
 }
 
 /// Gives back what a request cost that failed for other reasons.
@@ -152,8 +192,9 @@ pub(super) async fn refund(
     _: NoQuery,
     Sent(ask): Sent<Ask>,
 ) -> Result<StatusCode, Problem> {
-    named(&shared.node, ask.limit.as_deref())?
-        .limiter
-        .refund(&ask.key.0, ask.cost);
+    match ask.of(&shared.node)? {
+        Of::Rules(rules, attributes) => attributes.refund(rules, ask.cost),
+        Of::Key(named, key) => named.limiter.refund(&key.0, ask.cost),
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ mod calls;
 mod page;
 mod peers;
 mod problem;
+mod rules;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -68,6 +69,7 @@ pub(crate) fn router(node: Arc<Node>, stopping: watch::Receiver<bool>) -> Router
             put(admin::set_override).delete(admin::delete_override),
         )
         .route("/v1/peers", get(peers::peers))
+        .route("/v1/top", get(admin::top))
         .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -32,7 +32,7 @@ impl Problem {
 
     pub(super) fn not_found() -> Self {
         let paths = "there is nothing here: the paths are /v1/check, /v1/check/batch, /v1/peek, /v1/refund, /v1/reset, /v1/block, \
-                     /v1/limits, /v1/overrides/{key}, /v1/peers, /, /metrics, /healthz and /readyz";
+                     /v1/limits, /v1/overrides/{key}, /v1/top, /v1/peers, /, /metrics, /healthz and /readyz";
         Problem::of_http(StatusCode::NOT_FOUND, "not_found", paths)
     }
 
