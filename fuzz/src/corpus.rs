@@ -85,7 +85,7 @@ pub(crate) fn hello(rng: &mut Rng, name: &str, configuration: u64) -> Message {
 
 /// A message that some node might send; everything but a hello.
 pub(crate) fn message(rng: &mut Rng) -> Message {
-    match rng.u8(0..11) {
+    match rng.u8(0..12) {
         0 | 1 => {
             let mut entries = many(rng, 30, entry);
             entries.sort_by_key(|entry| entry.cell);
@@ -126,6 +126,9 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
             seq: rng.u64(0..8),
             cells: many(rng, 10, cell),
         }),
+        10 => Message::Peers(many(rng, 20, |rng| {
+            (format!("n{}", rng.u8(..)), "10.0.0.1:7001".into())
+        })),
         _ => Message::Refuse(Refusal::Other(number(rng))),
     }
 }

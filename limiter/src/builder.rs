@@ -213,6 +213,14 @@ impl Builder {
         self
     }
 
+    /// Whether it is to be a node of a cluster.
+    pub(crate) fn has_cluster(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "cluster"))]
+        false
+    }
+
     fn sharing(&self) -> Result<Option<Sharing>, Error> {
         let refuse = |text: &str| Err(Error::ShareMismatch(text.to_owned()));
         let with = match (&self.share.name, self.share.with_children) {

@@ -195,14 +195,14 @@ fn answer(mut stream: TcpStream, policy: &str, page: &str, asked: &AtomicU64) {
         ),
         "/v1/top" => (
             "application/json",
-            r#"{"limits": {"login": {"denied": [{"key": "203.0.113.7", "count": 41250}, {"key": "<b>bold</b>", "count": 77}],
-                "used": [{"key": "198.51.100.20", "count": 1200}]}}}"#
+            r#"{"limits": {"login": {"denied": [{"client": "203.0.113.7", "requests": 41250}, {"client": "<b>bold</b>", "requests": 77}],
+                "used": [{"client": "198.51.100.20", "requests": 1200}]}}}"#
                 .to_owned(),
         ),
         "/v1/peers" => (
             "application/json",
-            r#"{"peers": [{"name": "b", "state": "linked", "rtt": 0.0021, "lag": 0.05, "share": 0.4},
-                {"name": "c", "state": "unreachable", "rtt": null, "lag": 12.5, "share": 0.1}]}"#
+            r#"{"peers": [{"name": "b", "state": "linked", "rtt": 0.0021, "lag": 0.05, "unacked_units": 40},
+                {"name": "c", "state": "unreachable", "rtt": null, "lag": 12.5, "unacked_units": 1}]}"#
                 .to_owned(),
         ),
         _ => ("text/plain", String::new()),

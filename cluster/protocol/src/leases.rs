@@ -58,8 +58,7 @@ impl Leases {
     pub(crate) fn put(
         &mut self,
         cell: Cell,
-        owner: NodeId,
-        owner_life: Incarnation,
+        (owner, owner_life): (NodeId, Incarnation),
         seq: u64,
         hard: bool,
         until_ns: u64,
@@ -145,7 +144,7 @@ mod tests {
     fn idle_leases_are_found_after_three_passes_and_used_ones_are_not() {
         let mut leases = Leases::new(8);
         for key in [1, 2] {
-            leases.put(cell(key), NodeId(9), Incarnation(1), key, false, 100, 0);
+            leases.put(cell(key), (NodeId(9), Incarnation(1)), key, false, 100, 0);
         }
         let mut idle = Vec::new();
         for _ in 0..4 {
@@ -158,9 +157,9 @@ mod tests {
     #[test]
     fn times_follow_the_lease() {
         let mut leases = Leases::new(2);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 1, true, 100, 0);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 2, true, 200, 0);
-        leases.put(cell(2), NodeId(9), Incarnation(1), 3, true, 150, 0);
+        leases.put(cell(1), (NodeId(9), Incarnation(1)), 1, true, 100, 0);
+        leases.put(cell(1), (NodeId(9), Incarnation(1)), 2, true, 200, 0);
+        leases.put(cell(2), (NodeId(9), Incarnation(1)), 3, true, 150, 0);
         assert_eq!(leases.over(150), [cell(2)]);
         assert_eq!(leases.first_over_ns(), Some(150));
         leases.postpone(cell(2), 400);
@@ -168,7 +167,7 @@ mod tests {
         leases.remove(cell(1));
         assert_eq!(leases.first_over_ns(), Some(400));
         assert!(leases.has_room(cell(3)) && leases.len() == 1);
-        leases.put(cell(3), NodeId(9), Incarnation(1), 4, true, 1, 0);
+        leases.put(cell(3), (NodeId(9), Incarnation(1)), 4, true, 1, 0);
         assert!(!leases.has_room(cell(4)) && leases.has_room(cell(3)));
     }
 }

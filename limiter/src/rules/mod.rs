@@ -106,6 +106,13 @@ impl Builder {
                 "rules have limits of their own: leave limits out here".to_owned(),
             ));
         }
+        if self.has_cluster() {
+            return Err(Error::Unsupported(
+                "rules are kept by the processes of one host and not by a cluster: leave cluster out, or give each limit a limiter of \
+                 its own"
+                    .to_owned(),
+            ));
+        }
         let own = Limit::new(1, LONGEST)?;
         let overflow = match self.overflow_given() {
             Overflow::Allow => Overflow::Allow,

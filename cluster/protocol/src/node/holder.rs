@@ -135,7 +135,7 @@ impl Node {
             };
             let unit_passes = u32::try_from(unit_passes).unwrap_or(u32::MAX);
             self.leases
-                .put(cell, owner, owner_life, grant.seq, hard, until_ns, unit_passes);
+                .put(cell, (owner, owner_life), grant.seq, hard, until_ns, unit_passes);
         } else {
             self.leases.remove(cell);
         }

@@ -11,6 +11,10 @@ use crate::link::{HOLD_BATCHES_NS, Link};
 use crate::membership::{DEAD_NS, Standing, dead_after};
 use crate::message::{Entry, FEATURES, Hello, LeaseAck, MAX_PEERS_TOLD, Message, OLDEST_VERSION, Refusal, VERSION};
 use crate::store::{Drained, Store};
+use crate::wire::MAX_FRAME;
+
+/// Bytes of the two lengths before a peer's name and address.
+const LENGTHS: usize = 4;
 
 /// A name used by two processes owns nothing for this long.
 const BAR_NS: u64 = 60_000_000_000;
@@ -41,6 +45,8 @@ impl Node {
     }
 
     fn hello(&self, applied_of: Incarnation, applied: u64) -> Hello {
+        // A hello is one frame, whatever the length of addresses; who is left out is told of later.
+        let mut room = MAX_FRAME / 2;
         let told = self
             .membership
             .all()
@@ -58,6 +64,10 @@ impl Node {
             peers: told
                 .map(|(_, m)| (m.name.clone(), m.address.clone()))
                 .take(MAX_PEERS_TOLD)
+                .take_while(|(name, address)| {
+                    room = room.saturating_sub(name.len() + address.len() + LENGTHS);
+                    room > 0
+                })
                 .collect(),
         }
     }
