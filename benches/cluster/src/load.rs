@@ -98,9 +98,7 @@ pub(crate) fn embedded(limiter: &dyn Embedded, ids: &[String], work: &Work, star
             if since >= work.lasts {
                 break;
             }
-            let admitted = (0..BETWEEN_CLOCKS)
-                .filter(|_| limiter.ask(&ids[walk.next()]))
-                .count();
+            let admitted = (0..BETWEEN_CLOCKS).filter(|_| limiter.ask(&ids[walk.next()])).count();
             outcome.answers(BETWEEN_CLOCKS as u64, admitted as u64, since);
         },
     }
@@ -251,7 +249,10 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| times.next()).collect();
         assert_eq!(due.len(), 10);
         assert_eq!(due[0], start);
-        assert!(due.windows(2).all(|pair| pair[1] - pair[0] > Duration::from_micros(990)));
+        assert!(
+            due.windows(2)
+                .all(|pair| pair[1] - pair[0] > Duration::from_micros(990))
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use plan::Phase;
+use plan::{COLD_RATE, Phase, Quota};
 use process::{Place, Process, Stop};
 use report::Report;
 use subject::{Subject, gubernator, redis};
@@ -30,8 +30,11 @@ Usage: ratelimit-cluster-bench [options]
 
   --rounds N          rounds, the subjects taking turns in each (default 3; one takes two to three minutes)
   --quick             one round of short loads: shows that everything runs, not how well
-  --subject NAME      only this one; may be repeated: redis, gubernator, gubernator-global, rateguard, eventual, strict
+  --subject NAME      only this one; may be repeated: redis, gubernator, gubernator-global, gubernator-window,
+                      gubernator-global-window, rateguard, eventual, strict
   --load NAME         only this one; may be repeated: cold, paced, full
+  --rate N            the limit of the load \"cold\", requests a second (default 1000); its burst is a tenth, and ten
+                      times as much is offered
   --gubernator FILE   its daemon; without it `go install` builds one, which takes minutes the first time
   --help              this text
 
@@ -47,6 +50,7 @@ const BUILD_WITHIN: Duration = Duration::from_secs(1200);
 struct Options {
     rounds: usize,
     quick: bool,
+    limit: Quota,
     subjects: Vec<Subject>,
     loads: Vec<Phase>,
     gubernator: Option<Result<PathBuf, String>>,
@@ -59,6 +63,7 @@ impl Options {
         let mut options = Options {
             rounds: 3,
             quick: false,
+            limit: Quota::cold(COLD_RATE),
             subjects: Vec::new(),
             loads: Vec::new(),
             gubernator: None,
@@ -78,6 +83,13 @@ impl Options {
                     match text.parse() {
                         Ok(rounds) if (1..=100).contains(&rounds) => options.rounds = rounds,
                         _ => return Err(format!("--rounds takes a number from 1 to 100, not {text:?}")),
+                    }
+                }
+                "--rate" => {
+                    let text = value()?;
+                    match text.parse() {
+                        Ok(rate) if (10..=10_000).contains(&rate) => options.limit = Quota::cold(rate),
+                        _ => return Err(format!("--rate takes a number from 10 to 10000, not {text:?}")),
                     }
                 }
                 "--subject" => {
@@ -113,8 +125,7 @@ impl Options {
     }
 
     fn wants_gubernator(&self) -> bool {
-        let both = [Subject::Gubernator, Subject::GubernatorGlobal];
-        self.subjects.iter().any(|subject| both.contains(subject))
+        self.subjects.iter().any(|subject| subject.is_gubernator())
     }
 }
 
@@ -171,16 +182,15 @@ fn outside(args: &[String], mut options: Options) -> Result<ExitCode, String> {
 fn measure(options: &Options, stop: Stop) -> Result<(), String> {
     let gubernator = options.gubernator.clone().unwrap_or(Err("not asked for".to_owned()));
     let place = Place::new(stop, gubernator)?;
-    let mut report = Report::new(options.rounds, options.quick, options.inside);
+    let mut report = Report::new(options.rounds, options.quick, options.limit, options.inside);
     let mut present = Vec::new();
     for &subject in &options.subjects {
         let version = match subject {
             Subject::Redis => redis::version(),
-            Subject::Gubernator | Subject::GubernatorGlobal => {
-                place.gubernator.clone().map(|_| gubernator::VERSION.to_owned())
-            }
             Subject::Rateguard => Ok(report::pinned("rateguard").to_owned()),
             Subject::Eventual | Subject::Strict => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            _ if !options.inside => Err("its daemons need host names of their own: permit namespaces".to_owned()),
+            _ => place.gubernator.clone().map(|_| gubernator::VERSION.to_owned()),
         };
         match version {
             Ok(version) => {
@@ -192,11 +202,18 @@ fn measure(options: &Options, stop: Stop) -> Result<(), String> {
     }
     for round in 0..options.rounds {
         for &load in &options.loads {
-            let work = load.work(options.quick);
-            for turn in 0..present.len() {
-                let subject = present[(turn + round) % present.len()];
+            let work = load.work(options.quick, options.limit);
+            let here: Vec<_> = present.iter().copied().filter(|subject| subject.takes(load)).collect();
+            for turn in 0..here.len() {
+                let subject = here[(turn + round) % here.len()];
                 let prefix = format!("{}-{round}", load.name());
-                eprintln!("round {} of {}: {}, {}", round + 1, options.rounds, load.name(), subject.title());
+                eprintln!(
+                    "round {} of {}: {}, {}",
+                    round + 1,
+                    options.rounds,
+                    load.name(),
+                    subject.title()
+                );
                 let measured = run::measure(subject, load, &work, &prefix, options.inside, &place)?;
                 report.add(subject, load, measured);
             }
@@ -245,7 +262,7 @@ mod tests {
     #[test]
     fn the_command_line_picks_subjects_and_loads() {
         let all = parse("").expect("nothing is enough").expect("not help");
-        assert_eq!((all.subjects.len(), all.loads.len(), all.rounds), (6, 3, 3));
+        assert_eq!((all.subjects.len(), all.loads.len(), all.rounds), (8, 3, 3));
         let some = parse("--subject redis --subject strict --load cold --quick")
             .expect("options")
             .expect("not help");
@@ -261,6 +278,7 @@ mod tests {
             ("--subject memcached", "gubernator-global"),
             ("--load warm", "paced"),
             ("--rounds 0", "1 to 100"),
+            ("--rate 5", "10 to 10000"),
             ("--rounds", "wants a value"),
             ("--fast", "--help"),
         ] {

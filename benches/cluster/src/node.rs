@@ -87,7 +87,10 @@ fn tell(value: &Value) -> Result<(), String> {
 fn start(lines: &Receiver<String>) -> Result<Instant, String> {
     let line = lines.recv().map_err(|error| error.to_string())?;
     let value: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-    let at = value.get("start_ns").and_then(Value::as_u64).ok_or("no time to start at")?;
+    let at = value
+        .get("start_ns")
+        .and_then(Value::as_u64)
+        .ok_or("no time to start at")?;
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_err(|error| error.to_string())?;
@@ -103,45 +106,39 @@ pub(crate) fn run() -> Result<(), String> {
     let ids: Vec<String> = (0..task.work.keys)
         .map(|key| format!("{}-{key:06}", task.prefix))
         .collect();
-    let outcome = match task.subject {
-        Subject::Redis | Subject::Gubernator | Subject::GubernatorGlobal => ask_servers(&task, ids, &lines)?,
+    match task.subject {
         Subject::Rateguard => ask_embedded(rateguard::start(&task.node)?.as_ref(), &task, &ids, &lines)?,
         Subject::Eventual => ask_embedded(ours::start(&task.node, false)?.as_ref(), &task, &ids, &lines)?,
         Subject::Strict => ask_embedded(ours::start(&task.node, true)?.as_ref(), &task, &ids, &lines)?,
-    };
-    drop(outcome);
+        _ => ask_servers(&task, ids, &lines)?,
+    }
     Ok(())
 }
 
 /// Tells the outcome and stays until the input ends: connections are still counted, and other nodes still work.
-fn stay(outcome: Outcome, lines: &Receiver<String>) -> Result<Outcome, String> {
+fn stay(outcome: &Outcome, lines: &Receiver<String>) -> Result<(), String> {
     tell(&outcome.to_json())?;
     let _ = lines.recv();
-    Ok(outcome)
+    Ok(())
 }
 
-fn ask_embedded(
-    limiter: &dyn Embedded,
-    task: &Task,
-    ids: &[String],
-    lines: &Receiver<String>,
-) -> Result<Outcome, String> {
+fn ask_embedded(limiter: &dyn Embedded, task: &Task, ids: &[String], lines: &Receiver<String>) -> Result<(), String> {
     tell(&json!({"ready": true}))?;
     let start = start(lines)?;
-    stay(load::embedded(limiter, ids, &task.work, start), lines)
+    stay(&load::embedded(limiter, ids, &task.work, start), lines)
 }
 
-fn ask_servers(task: &Task, ids: Vec<String>, lines: &Receiver<String>) -> Result<Outcome, String> {
+fn ask_servers(task: &Task, ids: Vec<String>, lines: &Receiver<String>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no tokio runtime could be started: {error}"))?;
     let limiter: Arc<dyn Remote> = runtime
         .block_on(async {
-            match task.subject {
-                Subject::GubernatorGlobal => gubernator::connect(&task.node, gubernator::GLOBAL).await,
-                Subject::Gubernator => gubernator::connect(&task.node, gubernator::BATCHING).await,
-                _ => redis::connect(&task.node).await,
+            if task.subject.is_gubernator() {
+                gubernator::connect(task.subject, &task.node).await
+            } else {
+                redis::connect(&task.node).await
             }
         })?
         .into();
@@ -149,17 +146,17 @@ fn ask_servers(task: &Task, ids: Vec<String>, lines: &Receiver<String>) -> Resul
     let start = start(lines)?;
     let outcome = runtime.block_on(load::remote(Arc::clone(&limiter), ids.into(), &task.work, start));
     // The runtime stands still from here on; the kernel keeps the connections.
-    stay(outcome, lines)
+    stay(&outcome, lines)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Phase;
+    use crate::plan::{Phase, Quota};
 
     #[test]
     fn a_task_reaches_a_node_as_it_was_said() {
-        let work = Phase::Cold.work(true);
+        let work = Phase::Cold.work(true, Quota::cold(1000));
         let task = Task {
             subject: Subject::GubernatorGlobal,
             node: Node {

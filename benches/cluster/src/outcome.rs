@@ -143,7 +143,10 @@ mod tests {
         // The answer at 1 s came too late for every slot.
         assert_eq!(told.admitted_within(Duration::ZERO, lasts), 5);
         assert_eq!(told.admitted_within(Duration::ZERO, Duration::from_millis(100)), 3);
-        assert_eq!(told.admitted_within(Duration::from_millis(100), Duration::from_secs(5)), 2);
+        assert_eq!(
+            told.admitted_within(Duration::from_millis(100), Duration::from_secs(5)),
+            2
+        );
 
         let mut sum = told.clone();
         sum.add(&told);

@@ -60,12 +60,13 @@ impl Phase {
         }
     }
 
-    pub(crate) fn work(self, quick: bool) -> Work {
+    /// What each node does. `cold`: the limit of the cold start.
+    pub(crate) fn work(self, quick: bool, cold: Quota) -> Work {
         match self {
             Phase::Cold => Work {
-                quota: COLD,
+                quota: cold,
                 pace: Pace::Open {
-                    per_second: OFFERED / NODES as f64,
+                    per_second: cold.offered() / NODES as f64,
                 },
                 keys: 1,
                 lasts: Duration::from_secs(if quick { 2 } else { 10 }),
@@ -86,11 +87,28 @@ impl Phase {
     }
 }
 
-/// The limit of the cold start.
-pub(crate) const COLD: Quota = Quota { rate: 1000, burst: 100 };
+impl Quota {
+    /// The limit of the cold start: so many a second, and a tenth of that at once.
+    pub(crate) fn cold(rate: u32) -> Quota {
+        Quota {
+            rate,
+            burst: (rate / 10).max(1),
+        }
+    }
 
-/// What is offered then a second, over all nodes: ten times the limit.
-pub(crate) const OFFERED: f64 = 10_000.0;
+    /// What is offered then a second, over all nodes: ten times the limit.
+    pub(crate) fn offered(self) -> f64 {
+        10.0 * f64::from(self.rate)
+    }
+
+    /// What a limit that is full at first admits in so many seconds.
+    pub(crate) fn allows(self, seconds: f64) -> f64 {
+        f64::from(self.burst) + f64::from(self.rate) * seconds
+    }
+}
+
+/// The rate of the cold start, if nothing else is asked for.
+pub(crate) const COLD_RATE: u32 = 1000;
 
 /// Calls a second of each node in the paced load.
 pub(crate) const PACED: f64 = 1000.0;
@@ -150,7 +168,7 @@ mod tests {
     fn work_reaches_a_node_as_it_was_said() {
         for phase in Phase::ALL {
             for quick in [false, true] {
-                let work = phase.work(quick);
+                let work = phase.work(quick, Quota::cold(COLD_RATE));
                 assert_eq!(Work::from_json(&work.to_json()), Some(work));
             }
         }

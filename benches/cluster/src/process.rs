@@ -259,7 +259,9 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo the port is taken >&2; exit 3"]);
         let mut process = Process::start("sh", command, &place).expect("sh is on every system");
-        let told = place.stop.until("it ends", Duration::from_secs(20), || process.check().map(|()| false));
+        let told = place
+            .stop
+            .until("it ends", Duration::from_secs(20), || process.check().map(|()| false));
         assert!(told.expect_err("it ended").contains("the port is taken"));
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::outcome::Outcome;
-use crate::plan::{CALLERS, COLD, KEYS, NODES, OFFERED, PACED, Phase};
+use crate::plan::{CALLERS, KEYS, NODES, PACED, Phase, Quota};
 use crate::run::Measured;
 use crate::subject::Subject;
 
@@ -16,6 +16,7 @@ const OF: Subject = Subject::Eventual;
 pub(crate) struct Report {
     rounds: usize,
     quick: bool,
+    limit: Quota,
     counted: bool,
     versions: BTreeMap<Subject, String>,
     skipped: Vec<(Subject, String)>,
@@ -83,10 +84,11 @@ fn us(ns: u64) -> f64 {
 }
 
 impl Report {
-    pub(crate) fn new(rounds: usize, quick: bool, counted: bool) -> Report {
+    pub(crate) fn new(rounds: usize, quick: bool, limit: Quota, counted: bool) -> Report {
         Report {
             rounds,
             quick,
+            limit,
             counted,
             versions: BTreeMap::new(),
             skipped: Vec::new(),
@@ -190,18 +192,16 @@ impl Report {
     }
 
     fn cold(&self, text: &mut String) {
-        let per_second = f64::from(COLD.rate);
-        let burst = f64::from(COLD.burst);
-        let lasts = Phase::Cold.work(self.quick).lasts;
+        let lasts = Phase::Cold.work(self.quick, self.limit).lasts;
         let whole = lasts.as_secs_f64();
-        let allowed = |seconds: f64| burst + per_second * seconds;
+        let allowed = |seconds: f64| self.limit.allows(seconds);
         let _ = write!(
             text,
             "\n### Load starts cold on three nodes\n\nOne key, {}/s with a burst of {}, {} calls a second offered over \
              {NODES} nodes (open loop). The limit admits {} in the first second, {} in {} s.\n\n",
-            number(per_second),
-            COLD.burst,
-            number(OFFERED),
+            number(f64::from(self.limit.rate)),
+            self.limit.burst,
+            number(self.limit.offered()),
             number(allowed(1.0)),
             number(allowed(whole)),
             whole
@@ -246,13 +246,15 @@ impl Report {
         }
         let rate = |bytes: u64, m: &Measured| bytes as f64 / 1000.0 / m.work.lasts.as_secs_f64();
         let all = self.of(load, subject, |m| rate(m.bytes.map_or(0, |bytes| bytes.all), m));
-        let between = self.of(load, subject, |m| rate(m.bytes.map_or(0, |bytes| bytes.between_nodes), m));
+        let between = self.of(load, subject, |m| {
+            rate(m.bytes.map_or(0, |bytes| bytes.between_nodes), m)
+        });
         match subject {
             Subject::Redis => number(all),
-            Subject::Gubernator | Subject::GubernatorGlobal => {
+            _ if subject.is_gubernator() => {
                 format!("{} + {} of clients", number(between), number((all - between).max(0.0)))
             }
-            Subject::Rateguard | Subject::Eventual | Subject::Strict => number(between),
+            _ => number(between),
         }
     }
 
@@ -302,18 +304,16 @@ impl Report {
         let _ = writeln!(
             text,
             "| | decisions/s, all nodes | min..max | of ours | of the slowest and the fastest node | CPU s per million: \
-             servers | those who ask | all, of ours | bytes per decision | failed |"
+             servers | those who ask | all, of ours | KB per million decisions | failed |"
         );
         let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
         let rate = |m: &Measured| m.outcome.answered as f64 / m.work.lasts.as_secs_f64();
-        let node = |m: &Measured, count: Option<&u64>| {
-            count.copied().unwrap_or(0) as f64 / m.work.lasts.as_secs_f64()
-        };
+        let node = |m: &Measured, count: Option<&u64>| count.copied().unwrap_or(0) as f64 / m.work.lasts.as_secs_f64();
         let million = |time: Duration, m: &Measured| time.as_secs_f64() * 1e6 / (m.outcome.answered.max(1) as f64);
         for subject in self.subjects(Phase::Full) {
             let of = |what: &dyn Fn(&Measured) -> f64| number(self.of(Phase::Full, subject, what));
             let bytes = if self.counted {
-                of(&|m| m.bytes.map_or(0, |bytes| bytes.all) as f64 / (m.outcome.answered.max(1) as f64))
+                of(&|m| m.bytes.map_or(0, |bytes| bytes.all) as f64 * 1000.0 / (m.outcome.answered.max(1) as f64))
             } else {
                 "not counted".to_owned()
             };

@@ -117,13 +117,7 @@ pub(crate) fn measure(
     try_measure(subject, work, prefix, counted, place).map_err(about)
 }
 
-fn try_measure(
-    subject: Subject,
-    work: &Work,
-    prefix: &str,
-    counted: bool,
-    place: &Place,
-) -> Result<Measured, String> {
+fn try_measure(subject: Subject, work: &Work, prefix: &str, counted: bool, place: &Place) -> Result<Measured, String> {
     // Dropped last, so that no node sees its server go while it still asks.
     let servers = subject.servers(place)?;
     let mut nodes = (0..NODES)
@@ -157,7 +151,11 @@ fn try_measure(
         if !counted {
             return Ok(None);
         }
-        let asked = if subject.is_embedded() { 0 } else { network::carried_for(&ids)? };
+        let asked = if subject.is_embedded() {
+            0
+        } else {
+            network::carried_for(&ids)?
+        };
         Ok(Some((network::carried()?, asked)))
     };
 

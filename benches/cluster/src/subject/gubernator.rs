@@ -1,18 +1,23 @@
 //! Three Gubernator daemons that find each other by gossip, one next to each node, asked over gRPC for one decision a
-//! call, as a service asks for one request. Its settings are its own but for addresses and log level.
+//! call, as a service asks for one request. Its settings are its own but for addresses, and but for the traces that it
+//! would send to a collector which is not here: without them it is faster.
+//!
+//! Its gossip tells members by the name of their host and by their IP address. So each daemon has a host name of its own
+//! (a UTS namespace) and an address of its own from 127.0.0.0/8.
 //!
 //! The limit is its leaky bucket, which has a rate and a burst of its own: the same promise as everyone else's. Its
-//! other algorithm counts in fixed windows.
+//! default algorithm counts in fixed windows that begin with the first call and knows no burst; it is measured too where
+//! it matters, in what is admitted.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::{Asked, Node, READY_WITHIN, Remote, Servers};
+use super::{Asked, Node, READY_WITHIN, Remote, Servers, Subject};
 use crate::plan::{NODES, Quota};
 use crate::process::{Place, Process, free_address};
 
@@ -22,17 +27,32 @@ pub(crate) const VERSION: &str = "v2.13.0";
 
 pub(crate) fn servers(place: &Place) -> Result<Servers, String> {
     let daemon = place.gubernator.as_ref().map_err(Clone::clone)?;
-    let free = || (0..NODES).map(|_| free_address()).collect::<Result<Vec<_>, _>>();
+    let free = || {
+        (0..NODES)
+            .map(|node| Ok(free_address()?.replace("127.0.0.1:", &format!("127.0.0.{}:", node + 1))))
+            .collect::<Result<Vec<_>, String>>()
+    };
     let (grpc, http, gossip) = (free()?, free()?, free()?);
     let mut processes = Vec::new();
     for node in 0..NODES {
-        let mut command = Command::new(daemon);
+        let mut command = Command::new("unshare");
+        // Both replace themselves by what they start, so that the process we end is the daemon.
         command
+            .args([
+                "--uts",
+                "sh",
+                "-c",
+                "echo \"$1\" > /proc/sys/kernel/hostname && exec \"$0\"",
+            ])
+            .arg(daemon)
+            .arg(format!("gubernator-{node}"))
+            .env("OTEL_TRACES_EXPORTER", "none")
             .env("GUBER_GRPC_ADDRESS", &grpc[node])
             .env("GUBER_ADVERTISE_ADDRESS", &grpc[node])
             .env("GUBER_HTTP_ADDRESS", &http[node])
             .env("GUBER_PEER_DISCOVERY_TYPE", "member-list")
             .env("GUBER_MEMBERLIST_ADDRESS", &gossip[node])
+            .env("GUBER_MEMBERLIST_BIND_ADDRESS", &gossip[node])
             .env("GUBER_MEMBERLIST_KNOWN_NODES", gossip.join(","))
             .env("GUBER_LOG_LEVEL", "error");
         processes.push(Process::start(&format!("gubernator-{node}"), command, place)?);
@@ -74,12 +94,11 @@ struct RateLimitReq {
     burst: i64,
 }
 
+const TOKEN_BUCKET: i32 = 0;
 const LEAKY_BUCKET: i32 = 1;
+const BATCHING: i32 = 0;
+const GLOBAL: i32 = 2;
 const OVER_LIMIT: i32 = 1;
-
-/// What its proto calls the behaviour of a request.
-pub(crate) const BATCHING: i32 = 0;
-pub(crate) const GLOBAL: i32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct GetRateLimitsResp {
@@ -109,6 +128,7 @@ struct HealthCheckResp {
 struct Gubernator {
     grpc: Grpc<Channel>,
     quota: Quota,
+    algorithm: i32,
     behavior: i32,
 }
 
@@ -137,7 +157,7 @@ impl Remote for Gubernator {
             hits: 1,
             limit: self.quota.rate.into(),
             duration_ms: 1000,
-            algorithm: LEAKY_BUCKET,
+            algorithm: self.algorithm,
             behavior: self.behavior,
             burst: self.quota.burst.into(),
         };
@@ -157,7 +177,7 @@ impl Remote for Gubernator {
 }
 
 /// Connects to this node's daemon and waits until it knows all the others.
-pub(crate) async fn connect(node: &Node, behavior: i32) -> Result<Box<dyn Remote>, String> {
+pub(crate) async fn connect(subject: Subject, node: &Node) -> Result<Box<dyn Remote>, String> {
     let channel = Endpoint::from_shared(format!("http://{}", node.address()))
         .map_err(|error| error.to_string())?
         .connect()
@@ -166,21 +186,28 @@ pub(crate) async fn connect(node: &Node, behavior: i32) -> Result<Box<dyn Remote
     let grpc = Grpc::new(channel);
     let until = Instant::now() + READY_WITHIN;
     loop {
-        let health: HealthCheckResp = call(grpc.clone(), "/pb.gubernator.V1/HealthCheck", HealthCheckReq {}).await?;
-        if usize::try_from(health.peer_count) == Ok(NODES) {
-            break;
-        }
+        // A daemon that does not yet know itself answers with an error.
+        let health = call::<_, HealthCheckResp>(grpc.clone(), "/pb.gubernator.V1/HealthCheck", HealthCheckReq {}).await;
+        let state = match health {
+            Ok(health) if usize::try_from(health.peer_count) == Ok(NODES) => break,
+            Ok(health) => format!("{}, {} of {NODES} daemons known", health.status, health.peer_count),
+            Err(error) => error,
+        };
         if Instant::now() > until {
-            return Err(format!(
-                "Gubernator is {}: {} of {NODES} daemons after {READY_WITHIN:?}",
-                health.status, health.peer_count
-            ));
+            return Err(format!("Gubernator is not ready after {READY_WITHIN:?}: {state}"));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(Box::new(Gubernator {
         grpc,
         quota: node.quota,
-        behavior,
+        algorithm: match subject {
+            Subject::GubernatorWindow | Subject::GubernatorGlobalWindow => TOKEN_BUCKET,
+            _ => LEAKY_BUCKET,
+        },
+        behavior: match subject {
+            Subject::GubernatorGlobal | Subject::GubernatorGlobalWindow => GLOBAL,
+            _ => BATCHING,
+        },
     }))
 }

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::plan::{NODES, Quota};
+use crate::plan::{NODES, Phase, Quota};
 use crate::process::{Place, Process};
 
 /// How long nodes may take until they work together.
@@ -34,6 +34,8 @@ pub(crate) enum Subject {
     Redis,
     Gubernator,
     GubernatorGlobal,
+    GubernatorWindow,
+    GubernatorGlobalWindow,
     Rateguard,
     Eventual,
     Strict,
@@ -47,10 +49,12 @@ pub(crate) struct Servers {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Subject; 6] = [
+    pub(crate) const ALL: [Subject; 8] = [
         Subject::Redis,
         Subject::Gubernator,
         Subject::GubernatorGlobal,
+        Subject::GubernatorWindow,
+        Subject::GubernatorGlobalWindow,
         Subject::Rateguard,
         Subject::Eventual,
         Subject::Strict,
@@ -61,6 +65,8 @@ impl Subject {
             Subject::Redis => "redis",
             Subject::Gubernator => "gubernator",
             Subject::GubernatorGlobal => "gubernator-global",
+            Subject::GubernatorWindow => "gubernator-window",
+            Subject::GubernatorGlobalWindow => "gubernator-global-window",
             Subject::Rateguard => "rateguard",
             Subject::Eventual => "eventual",
             Subject::Strict => "strict",
@@ -73,6 +79,8 @@ impl Subject {
             Subject::Redis => "Redis, GCRA script",
             Subject::Gubernator => "Gubernator, default",
             Subject::GubernatorGlobal => "Gubernator, GLOBAL",
+            Subject::GubernatorWindow => "Gubernator, windows",
+            Subject::GubernatorGlobalWindow => "Gubernator, GLOBAL, windows",
             Subject::Rateguard => "rateguard",
             Subject::Eventual => "ratelimit, eventual",
             Subject::Strict => "ratelimit, strict",
@@ -88,14 +96,28 @@ impl Subject {
         matches!(self, Subject::Rateguard | Subject::Eventual | Subject::Strict)
     }
 
+    pub(crate) fn is_gubernator(self) -> bool {
+        self.name().starts_with("gubernator")
+    }
+
+    /// Whether it is measured under this load. What differs in the algorithm alone differs in what it admits.
+    pub(crate) fn takes(self, load: Phase) -> bool {
+        load == Phase::Cold || !matches!(self, Subject::GubernatorWindow | Subject::GubernatorGlobalWindow)
+    }
+
     /// Starts what has to run before the nodes do.
     pub(crate) fn servers(self, place: &Place) -> Result<Servers, String> {
         match self {
             Subject::Redis => redis::servers(place),
-            Subject::Gubernator | Subject::GubernatorGlobal => gubernator::servers(place),
+            Subject::Gubernator
+            | Subject::GubernatorGlobal
+            | Subject::GubernatorWindow
+            | Subject::GubernatorGlobalWindow => gubernator::servers(place),
             Subject::Rateguard | Subject::Eventual | Subject::Strict => Ok(Servers {
                 processes: Vec::new(),
-                addresses: (0..NODES).map(|_| crate::process::free_address()).collect::<Result<_, _>>()?,
+                addresses: (0..NODES)
+                    .map(|_| crate::process::free_address())
+                    .collect::<Result<_, _>>()?,
             }),
         }
     }

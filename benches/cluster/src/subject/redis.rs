@@ -35,7 +35,17 @@ pub(crate) fn servers(place: &Place) -> Result<Servers, String> {
     let (host, port) = address.split_once(':').ok_or("an address has a port")?;
     let mut command = Command::new("redis-server");
     command
-        .args(["--bind", host, "--port", port, "--save", "", "--appendonly", "no", "--dir"])
+        .args([
+            "--bind",
+            host,
+            "--port",
+            port,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+        ])
         .arg(place.temporary());
     let mut server = Process::start("redis-server", command, place)?;
     server.listens(&address, READY_WITHIN, place)?;
