@@ -21,7 +21,7 @@ use std::time::Duration;
 use plan::{COLD_RATE, Phase, Quota};
 use process::{Place, Process, Stop};
 use report::Report;
-use subject::{Subject, gubernator, redis};
+use subject::{Subject, gubernator, ours, redis};
 
 const HELP: &str = "\
 Keeps one limit over three nodes with Redis, Gubernator, rateguard and ratelimit in turn and prints Markdown tables.
@@ -188,7 +188,10 @@ fn measure(options: &Options, stop: Stop) -> Result<(), String> {
         let version = match subject {
             Subject::Redis => redis::version(),
             Subject::Rateguard => Ok(report::pinned("rateguard").to_owned()),
-            Subject::Eventual | Subject::Strict => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Subject::Eventual | Subject::Strict => {
+                ours::certificates(&place.certificates())?;
+                Ok(env!("CARGO_PKG_VERSION").to_owned())
+            }
             _ if !options.inside => Err("its daemons need host names of their own: permit namespaces".to_owned()),
             _ => place.gubernator.clone().map(|_| gubernator::VERSION.to_owned()),
         };

@@ -103,6 +103,10 @@ impl Place {
     pub(crate) fn temporary(&self) -> &Path {
         self.directory.path()
     }
+
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.temporary().join("certs")
+    }
 }
 
 /// A running process. Dropping it ends it.

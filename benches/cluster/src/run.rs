@@ -128,7 +128,7 @@ fn try_measure(subject: Subject, work: &Work, prefix: &str, counted: bool, place
                     number,
                     addresses: servers.addresses.clone(),
                     quota: work.quota,
-                    certs: place.temporary().join("certs").display().to_string(),
+                    certs: place.certificates().display().to_string(),
                 },
                 prefix: prefix.to_owned(),
                 work: work.clone(),
