@@ -261,7 +261,7 @@ impl Report {
     fn paced(&self, text: &mut String) {
         let _ = write!(
             text,
-            "\n### Time of a call\n\n{} calls a second on each of {NODES} nodes over {KEYS} keys, all admitted (open loop). \
+            "\n### Time of a call\n\n{} calls a second on each of {NODES} nodes over {KEYS} keys, under a limit that is never reached (open loop). \
              *Call*: from asking to the answer. *Due*: from when the call was due, so with what the machine and the calls \
              before it delayed.\n\n",
             number(PACED)
@@ -269,15 +269,15 @@ impl Report {
         let _ = writeln!(
             text,
             "| | call p50, us | p99 | p99.9 | p50 of ours | due p50, us | p99 | p99.9 | % of a core | KB/s between nodes \
-             | failed |"
+             | admitted, % | failed |"
         );
-        let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+        let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
         for subject in self.subjects(Phase::Paced) {
             let call = |q: f64| number(self.of(Phase::Paced, subject, |m| us(m.outcome.call_ns.value_at_quantile(q))));
             let due = |q: f64| number(self.of(Phase::Paced, subject, |m| us(m.outcome.due_ns.value_at_quantile(q))));
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 subject.title(),
                 call(0.5),
                 call(0.99),
@@ -290,6 +290,7 @@ impl Report {
                     100.0 * m.cpu().as_secs_f64() / m.work.lasts.as_secs_f64()
                 })),
                 self.kilobytes(Phase::Paced, subject),
+                number(self.of(Phase::Paced, subject, admitted)),
                 number(self.of(Phase::Paced, subject, |m| (m.outcome.failed + m.outcome.unasked) as f64)),
             );
         }
@@ -298,15 +299,15 @@ impl Report {
     fn full(&self, text: &mut String) {
         let _ = write!(
             text,
-            "\n### As fast as it answers\n\n{KEYS} keys, all admitted (closed loop). Servers are asked by {CALLERS} callers \
+            "\n### As fast as it answers\n\n{KEYS} keys, under a limit that is never reached (closed loop). Servers are asked by {CALLERS} callers \
              of each node at a time; embedded limiters by one thread of each.\n\n",
         );
         let _ = writeln!(
             text,
             "| | decisions/s, all nodes | min..max | of ours | of the slowest and the fastest node | CPU s per million: \
-             servers | those who ask | all, of ours | KB per million decisions | failed |"
+             servers | those who ask | all, of ours | KB per million decisions | admitted, % | failed |"
         );
-        let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+        let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
         let rate = |m: &Measured| m.outcome.answered as f64 / m.work.lasts.as_secs_f64();
         let node = |m: &Measured, count: Option<&u64>| count.copied().unwrap_or(0) as f64 / m.work.lasts.as_secs_f64();
         let million = |time: Duration, m: &Measured| time.as_secs_f64() * 1e6 / (m.outcome.answered.max(1) as f64);
@@ -324,7 +325,7 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {}..{} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {}..{} | {} | {} | {} | {} | {} | {} |",
                 subject.title(),
                 of(&rate),
                 self.span(Phase::Full, subject, rate),
@@ -335,10 +336,17 @@ impl Report {
                 of(&|m| million(m.askers, m)),
                 self.ratio(Phase::Full, subject, |m| million(m.cpu(), m)),
                 bytes,
+                of(&admitted),
                 of(&|m| (m.outcome.failed + m.outcome.unasked) as f64),
             );
         }
     }
+}
+
+/// Admitted of what was answered, in per cent.
+fn admitted(measured: &Measured) -> f64 {
+    let admitted: u64 = measured.outcome.admitted.iter().sum();
+    100.0 * admitted as f64 / (measured.outcome.answered.max(1) as f64)
 }
 
 /// The most admitted within any second that begins after the first one with a slot.

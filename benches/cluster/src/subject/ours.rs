@@ -42,7 +42,11 @@ pub(crate) fn start(node: &Node, strict: bool) -> Result<Box<dyn Embedded>, Stri
             listen: node.address().to_owned(),
             seeds: node.others(),
             certs: Some(node.certs.clone().into()),
-            mode: if strict { Mode::Strict { floor_ppm: 0 } } else { Mode::Eventual },
+            mode: if strict {
+                Mode::Strict { floor_ppm: 0 }
+            } else {
+                Mode::Eventual
+            },
             // The same owners for both modes, so that they differ in nothing else.
             owners: (0..NODES).map(name).collect(),
             ..ClusterConfig::default()
@@ -51,7 +55,10 @@ pub(crate) fn start(node: &Node, strict: bool) -> Result<Box<dyn Embedded>, Stri
         .map_err(|error| format!("ratelimit's node did not start: {error}"))?;
     let until = Instant::now() + READY_WITHIN;
     if !limiter.ready(until.saturating_duration_since(Instant::now())) {
-        return Err(format!("ratelimit's node is not ready after {READY_WITHIN:?}: {:?}", limiter.peers()));
+        return Err(format!(
+            "ratelimit's node is not ready after {READY_WITHIN:?}: {:?}",
+            limiter.peers()
+        ));
     }
     Ok(Box::new(Ours(limiter)))
 }
