@@ -1,5 +1,6 @@
 //! One limit over several nodes, as a user of the crate has it: real sockets on loopback, real certificates.
 #![cfg(feature = "cluster")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
