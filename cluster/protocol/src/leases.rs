@@ -63,7 +63,6 @@ impl Leases {
         seq: u64,
         hard: bool,
         until_ns: u64,
-        unit_passes: u32,
     ) {
         // A lease that is only renewed stays as idle as it was.
         let idle = self.held.get(&cell).map_or(0, |held| held.idle);
@@ -75,10 +74,17 @@ impl Leases {
             hard,
             until_ns,
             idle,
-            patience: IDLE_PASSES.max(unit_passes.saturating_mul(2)),
+            patience: IDLE_PASSES,
         };
         self.held.insert(cell, held);
         self.by_time.insert((until_ns, cell));
+    }
+
+    /// A lease that takes so many passes to refill a unit is idle only after twice as many.
+    pub(crate) fn be_patient(&mut self, cell: Cell, unit_passes: u32) {
+        if let Some(held) = self.held.get_mut(&cell) {
+            held.patience = IDLE_PASSES.max(unit_passes.saturating_mul(2));
+        }
     }
 
     pub(crate) fn remove(&mut self, cell: Cell) -> Option<Held> {
@@ -145,7 +151,7 @@ mod tests {
     fn idle_leases_are_found_after_three_passes_and_used_ones_are_not() {
         let mut leases = Leases::new(8);
         for key in [1, 2] {
-            leases.put(cell(key), NodeId(9), Incarnation(1), key, false, 100, 0);
+            leases.put(cell(key), NodeId(9), Incarnation(1), key, false, 100);
         }
         let mut idle = Vec::new();
         for _ in 0..4 {
@@ -158,9 +164,9 @@ mod tests {
     #[test]
     fn times_follow_the_lease() {
         let mut leases = Leases::new(2);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 1, true, 100, 0);
-        leases.put(cell(1), NodeId(9), Incarnation(1), 2, true, 200, 0);
-        leases.put(cell(2), NodeId(9), Incarnation(1), 3, true, 150, 0);
+        leases.put(cell(1), NodeId(9), Incarnation(1), 1, true, 100);
+        leases.put(cell(1), NodeId(9), Incarnation(1), 2, true, 200);
+        leases.put(cell(2), NodeId(9), Incarnation(1), 3, true, 150);
         assert_eq!(leases.over(150), [cell(2)]);
         assert_eq!(leases.first_over_ns(), Some(150));
         leases.postpone(cell(2), 400);
@@ -168,7 +174,7 @@ mod tests {
         leases.remove(cell(1));
         assert_eq!(leases.first_over_ns(), Some(400));
         assert!(leases.has_room(cell(3)) && leases.len() == 1);
-        leases.put(cell(3), NodeId(9), Incarnation(1), 4, true, 1, 0);
+        leases.put(cell(3), NodeId(9), Incarnation(1), 4, true, 1);
         assert!(!leases.has_room(cell(4)) && leases.has_room(cell(3)));
     }
 }

@@ -127,15 +127,13 @@ impl Node {
         };
         let outcome = store.give_lease(cell, &lease, now_ns);
         if outcome.given {
-            // A hard lease keeps others from what it holds.
-            let unit_passes = if hard {
-                0
-            } else {
-                gcra.time_of(1 << LEVEL_BITS) / self.config.interval_ns
-            };
-            let unit_passes = u32::try_from(unit_passes).unwrap_or(u32::MAX);
-            self.leases
-                .put(cell, owner, owner_life, grant.seq, hard, until_ns, unit_passes);
+            self.leases.put(cell, owner, owner_life, grant.seq, hard, until_ns);
+            // Not a hard one, which keeps others from what it holds.
+            if !hard {
+                let unit_passes = gcra.time_of(1 << LEVEL_BITS) / self.config.interval_ns;
+                self.leases
+                    .be_patient(cell, u32::try_from(unit_passes).unwrap_or(u32::MAX));
+            }
         } else {
             self.leases.remove(cell);
         }
