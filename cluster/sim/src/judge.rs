@@ -217,7 +217,7 @@ mod tests {
         let judge = |mode| {
             let mut setting = crate::scenario::Setting::published(3, 1);
             setting.mode = mode;
-            Judge::new(&crate::scenario::Scenario::quiet("even", &setting))
+            Judge::new(&Scenario::quiet("even", &setting))
         };
         let late = 2 * SECOND;
         let mut strict = judge(Mode::Strict);
