@@ -1,4 +1,4 @@
-//! One node of a cluster: asks for one client at a steady rate and says ten times a second what it got.
+//! One node of a cluster: asks for one client, or for as many as are said last, at a steady rate and says ten times a second what it got.
 //!
 //! ```sh
 //! cargo run -p ratelimit-server -- certs /tmp/certs a b
@@ -16,9 +16,10 @@ use ratelimit::{ClusterConfig, Limiter};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [node, listen, seeds, certs, snapshot, limit, rate] = arguments.as_slice() else {
-        return Err("usage: cluster NODE LISTEN SEEDS CERTS SNAPSHOT LIMIT RATE".into());
+    let [node, listen, seeds, certs, snapshot, limit, rate, clients @ ..] = arguments.as_slice() else {
+        return Err("usage: cluster NODE LISTEN SEEDS CERTS SNAPSHOT LIMIT RATE [CLIENTS]".into());
     };
+    let clients: u64 = clients.first().map_or(Ok(1), |clients| clients.parse())?;
     let limiter = Limiter::builder()
         .limit(limit.parse()?)
         .persist(snapshot, Duration::from_millis(100))
@@ -52,7 +53,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while !DONE.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * rate) as u64;
         while offered < due {
-            admitted += u64::from(limiter.is_allowed("client-7"));
+            let allowed = match clients {
+                0 | 1 => limiter.is_allowed("client-7"),
+                // Every client comes again and again, in an order without a pattern.
+                many => limiter.is_allowed(&format!(
+                    "client-{}",
+                    offered.wrapping_mul(0x9e37_79b9_7f4a_7c15) % many
+                )),
+            };
+            admitted += u64::from(allowed);
             offered += 1;
         }
         if told.elapsed() >= Duration::from_millis(100) {

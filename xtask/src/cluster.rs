@@ -62,6 +62,18 @@ const SHORT: Plan = Plan {
     end: 14,
 };
 
+pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
+    match arguments {
+        [] => test(false),
+        [short] if short == "--short" => test(true),
+        [soaks, minutes] if soaks == "--soak" => match minutes.parse() {
+            Ok(minutes) if minutes > 0 => soak(minutes),
+            _ => Err(format!("--soak takes minutes from 1, and not \"{minutes}\"")),
+        },
+        _ => Err("cluster takes nothing, --short, or --soak MINUTES".to_owned()),
+    }
+}
+
 /// Needs what the steps of the languages have built. `short`: as CI runs it.
 pub(crate) fn test(short: bool) -> Result<(), String> {
     let folder = root().join("xtask/cluster");
@@ -352,4 +364,112 @@ impl<'a> Run<'a> {
 fn limit(rate: f64) -> String {
     // The burst of a tenth of a second.
     format!("{rate}/s burst {}", rate / 10.0)
+}
+
+/// Nodes a and b live for so many minutes and are watched; c says goodbye or is killed each minute and comes back.
+fn soak(minutes: u64) -> Result<(), String> {
+    const CLIENTS: &str = "20000";
+    /// After the caches of the first minutes are warm nothing may grow by more.
+    const WARM: u64 = 5;
+    let built = install::build(&[], None)?;
+    run(
+        "soak: the worker",
+        cargo().args([
+            "build",
+            "--locked",
+            "--release",
+            "-p",
+            "ratelimit",
+            "--example",
+            "cluster",
+        ]),
+    )?;
+    let place = Place::new()?;
+    run(
+        "soak: certificates",
+        cargo()
+            .args(["run", "--locked", "--release", "-p", "ratelimit-server", "--", "certs"])
+            .arg(&place.0)
+            .args(["a", "b", "c"]),
+    )?;
+    let sockets: Result<Vec<UdpSocket>, _> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
+    let addresses: Result<Vec<String>, _> = sockets
+        .map_err(|error| error.to_string())?
+        .iter()
+        .map(|socket| socket.local_addr().map(|address| address.to_string()))
+        .collect();
+    let addresses = addresses.map_err(|error| error.to_string())?;
+    let start = |index: usize| {
+        let name = ["a", "b", "c"][index];
+        let mut command = Command::new(built.join("examples/cluster"));
+        command
+            .args([name, &addresses[index], &addresses.join(",")])
+            .arg(&place.0)
+            .arg(place.0.join(format!("{name}.snapshot")))
+            .args(["1/s burst 5", "10000", CLIENTS]);
+        Node::start(&mut command)
+    };
+    let (a, b) = (start(0)?, start(1)?);
+    let mut c = start(2)?;
+    eprintln!("\n minute   a: KiB   fds  threads   b: KiB   fds  threads    admitted by a and b");
+    let mut warm: Option<[Use; 2]> = None;
+    for minute in 1..=minutes {
+        std::thread::sleep(Duration::from_secs(60));
+        let now = [Use::of(&a)?, Use::of(&b)?];
+        let admitted = a.admitted.load(Ordering::Relaxed) + b.admitted.load(Ordering::Relaxed);
+        eprintln!("{minute:>7} {} {} {admitted:>14}", now[0], now[1]);
+        if minute % 2 == 0 {
+            c.goodbye()?;
+        }
+        // Dropped, it is killed.
+        c = start(2)?;
+        match &warm {
+            None if minute >= WARM => warm = Some(now),
+            Some(warm) => {
+                for (now, then) in now.iter().zip(warm) {
+                    if now.kib > then.kib + then.kib / 4
+                        || now.descriptors > then.descriptors + 8
+                        || now.threads > then.threads
+                    {
+                        return Err(format!(
+                            "a node grows: {then} after {WARM} minutes, {now} after {minute}"
+                        ));
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+    eprintln!("== soak: {minutes} minutes, nothing grows");
+    Ok(())
+}
+
+/// What a process holds.
+struct Use {
+    kib: u64,
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Use {
+    fn of(node: &Node) -> Result<Self, String> {
+        let process = PathBuf::from(format!("/proc/{}", node.child.id()));
+        let wrong = |error: std::io::Error| format!("{}: {error}", process.display());
+        let count = |folder: &str| std::fs::read_dir(process.join(folder)).map(Iterator::count);
+        let status = std::fs::read_to_string(process.join("status")).map_err(wrong)?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Ok(Use {
+            kib: resident
+                .and_then(|line| line.split_whitespace().next()?.parse().ok())
+                .ok_or("a node has ended")?,
+            descriptors: count("fd").map_err(wrong)?,
+            threads: count("task").map_err(wrong)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Use {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:>8} {:>5} {:>8}", self.kib, self.descriptors, self.threads)
+    }
 }

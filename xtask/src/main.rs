@@ -29,7 +29,7 @@ Usage: cargo xtask CHORE
   python     builds and tests the Python package in a virtual environment of its own, and checks types and style
   together   one limit held by processes in C, Node.js and Python; after c, node and python
   cluster    one limit over nodes in Rust, Python, Node.js and C, second by second, while one is killed, one joins, one leaves; after c,
-             node and python; with --short as `test` runs it
+             node and python; with --short as `test` runs it; with --soak MINUTES watches two nodes while a third comes and goes
   bench-serve  the node against redis-server and an empty HTTP handler in one run; see docs/performance.md
   documents  checks that the documents name only files that exist and list all events; --write writes docs/events.md
   help       this text
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         "node" => node::test(),
         "python" => python::test(),
         "together" => together::test(),
-        "cluster" => cluster::test(arguments.iter().any(|argument| argument == "--short")),
+        "cluster" => cluster::command(&arguments),
         "bench-serve" => bench_serve::command(&arguments),
         "documents" => documents::command(&arguments),
         "" | "help" | "--help" | "-h" => {
