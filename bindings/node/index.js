@@ -93,7 +93,7 @@ class Limiter {
       names.map((name) => given[name]),
     );
     this.#number = this.#handle.number();
-    if (typeof given.path === 'string') writeAtExit();
+    if (typeof given.path === 'string' || given.cluster) writeAtExit();
   }
 
   isAllowed(key) {
@@ -234,7 +234,7 @@ class Limiter {
     const until = performance.now() + timeoutMs;
     while (!this.#handle.isReady()) {
       const left = until - performance.now();
-      if (left <= 0) return false;
+      if (left <= 0 || !this.#handle.mayBecomeReady()) return false;
       await new Promise((resolve) => setTimeout(resolve, Math.min(left, READY_LOOK_MS)));
     }
     return true;

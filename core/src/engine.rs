@@ -794,7 +794,8 @@ impl Engine {
                 None => Ok(()),
                 // Each node would grant all of it.
                 Some(_) => Err(EngineError::Clustered(
-                    "a client cannot have a limit of its own in a cluster, since each node would grant it in full:                      give such clients a limiter with that limit",
+                    "a client cannot have a limit of its own in a cluster, since each node would grant it in full: give \
+                     such clients a limiter with that limit",
                 )),
             };
         }

@@ -313,7 +313,8 @@ pub unsafe extern "C" fn ratelimit_peers(
 }
 
 /// Waits until every seed of the cluster is linked, at most `timeout_ns` (0: does not wait; `RATELIMIT_NEVER`: however long it takes),
-/// and writes to `*ready` whether they are. True at once without a cluster.
+/// and writes to `*ready` whether they are. True at once without a cluster; false at once in a
+/// forked child of a node, or if the node could not start.
 ///
 /// Errors: `RATELIMIT_ERR_CLOSED` (also if it is closed meanwhile, within a tenth of a second), `RATELIMIT_ERR_NULL`.
 ///
@@ -335,11 +336,12 @@ pub unsafe extern "C" fn ratelimit_ready(
         loop {
             let left = until.map_or(LOOK, |until| until.saturating_duration_since(std::time::Instant::now()));
             // Not for longer: the limiter may be closed meanwhile, which then answers.
-            if hold(limiter)?.ready(left.min(LOOK)) {
+            let held = hold(limiter)?;
+            if held.ready(left.min(LOOK)) {
                 ready.write(true);
                 return Ok(());
             }
-            if left.is_zero() {
+            if left.is_zero() || !held.may_become_ready() {
                 ready.write(false);
                 return Ok(());
             }

@@ -201,7 +201,7 @@ impl Builder {
     ///
     /// The certificates are read and the UDP port is taken by [`build`](Builder::build). The thread that speaks to the others starts
     /// with the first decision or with [`ready`](crate::Limiter::ready); [`close`](crate::Limiter::close) and dropping the last
-    /// handle hand over what this node owns and say goodbye, which takes up to three seconds.
+    /// handle hand over what this node owns and say goodbye, which takes up to five seconds.
     ///
     /// **What is different in a cluster.** A decision's `remaining` is what this node may spend now. Requests whose time is given are
     /// decided by this node alone, and denied under a bounded or strict limit. A block holds on this node, and so does a reset, which

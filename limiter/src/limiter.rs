@@ -224,7 +224,8 @@ impl Limiter {
     ///
     /// Errors: another number of limits, or one that makes no sense; nothing is changed then.
     ///
-    /// On a node of a cluster they are put in force on all nodes; those that cannot be reached now learn of them later.
+    /// On a node of a cluster they are put in force on all nodes, one after the other; those that cannot be reached now learn of them
+    /// later. There an error may leave the first of several changed.
     pub fn set_limits(&self, limits: &[Limit]) -> Result<(), Error> {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
@@ -368,6 +369,14 @@ impl Limiter {
     #[must_use]
     pub fn ready(&self, timeout: Duration) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| cluster.ready(timeout))
+    }
+
+    /// Whether waiting for [`ready`](Limiter::ready) makes sense: not in a forked child of a node, not after
+    /// [`close`](Limiter::close), and not if the node could not start. True without a cluster.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn may_become_ready(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.may_become_ready())
     }
 
     // --- Shared tables -------------------------------------------------------------------------------------------

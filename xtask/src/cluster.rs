@@ -421,7 +421,8 @@ fn soak(minutes: u64) -> Result<(), String> {
         if minute % 2 == 0 {
             c.goodbye()?;
         }
-        // Dropped, it is killed.
+        // Killed, if it lives; before the next one, which wants its port.
+        drop(c);
         c = start(2)?;
         match &warm {
             None if minute >= WARM => warm = Some(now),

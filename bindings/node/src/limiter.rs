@@ -210,6 +210,12 @@ impl Handle {
         guard(env.raw(), || self.with(|limiter| limiter.ready(Duration::ZERO)))
     }
 
+    /// Whether waiting for that makes sense.
+    #[napi(catch_unwind)]
+    pub fn may_become_ready(&self, env: Env) -> napi::Result<bool> {
+        guard(env.raw(), || self.with(Limiter::may_become_ready))
+    }
+
     /// Writes a snapshot now, and waits until it is durable.
     #[napi(catch_unwind)]
     pub fn snapshot(&self, env: Env) -> napi::Result<()> {

@@ -347,7 +347,8 @@ impl Limiter {
         })
     }
 
-    /// Waits until every seed is linked, at most timeout seconds (None: however long it takes). True at once without a cluster.
+    /// Waits until every seed is linked, at most timeout seconds (None: however long it takes). True at once without a cluster;
+    /// False at once in a forked child of a node, or if the node could not start.
     ///
     /// This thread sleeps meanwhile, by time.sleep: others run, Ctrl-C ends it, gevent can replace it.
     #[pyo3(signature = (timeout = None), text_signature = "($self, timeout=None)")]
@@ -356,7 +357,7 @@ impl Limiter {
             let until = convert::timeout(timeout)?.and_then(|timeout| Instant::now().checked_add(timeout));
             while !self.open(py)?.ready(Duration::ZERO) {
                 let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                if left == Some(Duration::ZERO) {
+                if left == Some(Duration::ZERO) || !self.open(py)?.may_become_ready() {
                     return Ok(false);
                 }
                 let time = left.map_or(READY_LOOK, |left| left.min(READY_LOOK)).as_secs_f64();
@@ -495,7 +496,9 @@ impl Limiter {
 impl Limiter {
     fn put(&self, py: Python<'_>, limits: &[ratelimit::Limit]) -> PyResult<()> {
         let limiter = self.open(py)?;
-        limiter.set_limits(limits).map_err(|error| raise(py, error))?;
-        self.shown.replace(py, limiter.limits())
+        // A node of a cluster waits for its thread.
+        let set = py.detach(|| limiter.set_limits(limits));
+        set.map_err(|error| raise(py, error))?;
+        self.shown.replace(py, limits.to_vec())
     }
 }

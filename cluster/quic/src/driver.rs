@@ -184,11 +184,12 @@ impl Prepared {
             return Err(Error::System(io::Error::other(child)));
         };
         let local_addr = self.local_addr;
+        // What is named last is dropped first: the mark before the socket, also on the way out with an error.
         let Parts {
             config,
             credentials,
-            kept,
             socket,
+            kept,
         } = parts;
         let life = incarnation::take(config.incarnation_file.as_deref())
             .map_err(|(path, error)| Error::IncarnationFile { path, error })?;
@@ -286,6 +287,8 @@ impl Driver {
             error,
         };
         let (kept, socket) = fork::open(|| UdpSocket::bind(config.listen)).map_err(listen)?;
+        // What is named last is dropped first: the mark before the socket, also on the way out with an error.
+        let (socket, kept) = (socket, kept);
         let local_addr = socket.local_addr().map_err(listen)?;
         config.node.address = advertised(&config, local_addr)?;
         // Errors of the configuration come before a life is taken, which is written down.
@@ -402,9 +405,13 @@ impl Driver {
     ///
     /// The handle stays, for those who ask it at the same time; it answers as if nothing were known.
     pub fn leave(&self, timeout: Duration) -> bool {
-        let graceful = self.send(Command::Leave)
-            && self.shared.wait_until(timeout, |view| view.ended.is_some())
-            && self.shared.view().ended == Some(true);
+        if self.is_inherited() {
+            return false;
+        }
+        // Somebody else may have asked before, and the thread may have ended: the answer is the same for both.
+        self.send(Command::Leave);
+        let graceful =
+            self.shared.wait_until(timeout, |view| view.ended.is_some()) && self.shared.view().ended == Some(true);
         if !graceful {
             self.stop();
         }

@@ -48,14 +48,27 @@ pub(crate) struct Source {
     key: Vec<u8>,
 }
 
+/// Shorter than any private key, longer than names of files are.
+const MOST_SHOWN: usize = 60;
+
 impl Source {
     /// Reads the files.
     pub(crate) fn read(identity: &Identity) -> Result<Source, CertificateError> {
         Ok(Source {
             ca: read(&identity.ca)?,
             cert: read(&identity.cert)?,
-            key: read(&identity.key)?,
+            key: read(&identity.key).map_err(|error| hide(&identity.key, error))?,
         })
+    }
+}
+
+/// The name of a key's file may be the key, given without the lines around it: nothing that does not look like a file is shown.
+fn hide(key: &Pem, error: CertificateError) -> CertificateError {
+    match key {
+        Pem::File(path) if path.as_os_str().len() > MOST_SHOWN => CertificateError(
+            "the key is no PEM text (it begins with -----BEGIN) and its name is too long for a file's".to_owned(),
+        ),
+        _ => error,
     }
 }
 

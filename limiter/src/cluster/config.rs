@@ -164,7 +164,8 @@ impl ClusterConfig {
         node.check().map_err(|error| wrong(error.to_string()))?;
         let life = match (snapshot, &self.certs) {
             (Some(snapshot), _) => Some(beside(snapshot, "node")),
-            (None, Some(certs)) => Some(certs.join(format!("{}.life", self.node))),
+            // A directory that is mounted to be read only is a good place for certificates: then every start counts as one after a crash.
+            (None, Some(certs)) => Some(certs.join(format!("{}.life", self.node))).filter(|life| can_be_written(life)),
             (None, None) => None,
         };
         let identity = Identity {
@@ -259,6 +260,15 @@ fn address(listen: &str) -> Result<SocketAddr, Error> {
     found
         .next()
         .ok_or_else(|| wrong(format!("\"listen\" is \"{listen}\", a name without an address")))
+}
+
+/// Whether a file can be made beside this one, which is left alone.
+fn can_be_written(path: &Path) -> bool {
+    let attempt = beside(path, &format!("try.{}", std::process::id()));
+    let made = fs::File::create(&attempt).is_ok();
+    // It is ours, and empty.
+    let _gone = fs::remove_file(&attempt);
+    made
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

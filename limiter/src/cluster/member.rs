@@ -39,6 +39,8 @@ struct Plan {
 enum Stage {
     Waiting(Box<Prepared>),
     Running(Arc<Driver>),
+    /// Somebody says goodbye; who closes meanwhile waits for it too.
+    Leaving(Arc<Driver>),
     Failed(String),
     Closed,
 }
@@ -72,6 +74,11 @@ impl Member {
     /// Whether every seed is linked within `timeout`.
     pub(crate) fn ready(&self, timeout: Duration) -> bool {
         self.plan.driver().is_some_and(|driver| driver.ready(timeout))
+    }
+
+    /// Whether it may become ready: not in a forked child, nor if the node has ended or could not start.
+    pub(crate) fn may_become_ready(&self) -> bool {
+        self.plan.driver().is_some()
     }
 
     /// Adds the node's figures, for Prometheus; nothing before it starts and after it ended.
@@ -196,11 +203,23 @@ impl Plan {
         if self.home != process::generation() {
             return;
         }
-        let stage = std::mem::replace(&mut *self.stage(), Stage::Closed);
-        if let Stage::Running(driver) = stage {
-            // Others who ask at this moment have the handle for as long as their question takes.
-            driver.leave(GOODBYE);
+        let driver = {
+            let mut stage = self.stage();
+            match std::mem::replace(&mut *stage, Stage::Closed) {
+                Stage::Running(driver) | Stage::Leaving(driver) => {
+                    *stage = Stage::Leaving(driver.clone());
+                    driver
+                }
+                _ => return,
+            }
+        };
+        // Others who ask at this moment have the handle for as long as their question takes.
+        if !driver.leave(GOODBYE) {
+            tracing::warn!(
+                "the node of the cluster did not say goodbye in time: the others will miss it after a while"
+            );
         }
+        *self.stage() = Stage::Closed;
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Named {
     pub(crate) limiter: Limiter,
     /// As its limits are now.
     headers: RwLock<Arc<Headers>>,
+    /// The limits that these describe.
+    described: Mutex<Vec<Limit>>,
     /// The clients with limits of their own, by name: the limiter knows them as hashes, and has room for a bounded number of them.
     /// Held while limits are changed, so that `headers` are those of the limits in force.
     overrides: Mutex<BTreeMap<String, Limit>>,
@@ -44,6 +46,7 @@ impl Named {
         Ok(Named {
             limiter,
             headers,
+            described: Mutex::new(config.limits.clone()),
             overrides: Mutex::new(config.overrides.clone()),
         })
     }
@@ -51,6 +54,19 @@ impl Named {
     /// Header fields for its decisions.
     pub(crate) fn headers(&self) -> Arc<Headers> {
         self.headers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the header fields anew if another node of a cluster has changed the limits. Cost: a look at the limits in force.
+    pub(crate) fn follow(&self) {
+        let _changing = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = self.limiter.limits();
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        if *described != limits
+            && let Ok(headers) = Headers::unnamed(&limits)
+        {
+            *self.headers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(headers);
+            *described = limits;
+        }
     }
 
     /// Puts other limits in force. Clients keep the share of their burst that they have spent.
@@ -61,6 +77,7 @@ impl Named {
         let _changing = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
         self.limiter.set_limits(limits)?;
         *self.headers.write().unwrap_or_else(PoisonError::into_inner) = headers;
+        *self.described.lock().unwrap_or_else(PoisonError::into_inner) = limits.to_vec();
         Ok(())
     }
 
@@ -335,6 +352,8 @@ impl Node {
         }
         for named in new.values() {
             named.limiter.list_clients(config.top);
+            // As at the start; those that run already do nothing.
+            let _linked_later = named.limiter.ready(Duration::ZERO);
         }
         undo.keep();
         for (name, limits) in changed {
@@ -447,9 +466,8 @@ pub(crate) fn texts(limits: &[Limit]) -> Vec<String> {
 fn failed(name: &str, error: &Error) -> Failure {
     let text = format!("limit \"{name}\": {error}");
     match error.name() {
-        "system" | "persist" | "snapshot_busy" | "snapshot_write" | "restore_required" | "share_unavailable" => {
-            Failure::Io(text)
-        }
+        "system" | "persist" | "snapshot_busy" | "snapshot_write" | "restore_required" | "share_unavailable"
+        | "cluster_start" => Failure::Io(text),
         _ => Failure::Usage(text),
     }
 }

@@ -77,6 +77,7 @@ fn look(node: &Node, told: &mut HashMap<String, Told>) {
     let limiters = node.limiters();
     told.retain(|name, _| limiters.contains_key(name));
     for (limit, named) in limiters.iter() {
+        named.follow();
         let stats = named.limiter.stats();
         let (live, cells) = (stats.table.live, stats.table.cells_at_most);
         for news in told.entry(limit.clone()).or_default().look(&stats) {

@@ -249,6 +249,10 @@ where
             Command::SetLimit(id, limit, mode, answer) => {
                 let now_ns = self.now_ns();
                 let outcome = self.node.set_limit(id, limit, mode);
+                if outcome.is_ok() {
+                    // Whoever asked finds the limit in the table when the answer comes.
+                    self.node.handle_tick(now_ns, &mut self.lasting.table);
+                }
                 let outcome = outcome.map(|in_force_ns| Duration::from_nanos(in_force_ns.saturating_sub(now_ns)));
                 // Whoever asked may have stopped waiting.
                 let _gone = answer.send(outcome);
