@@ -24,14 +24,46 @@ export interface LimiterOptions {
   share?: string | true | null | undefined;
   /** Whether the limits given here replace those that a shared table has, in place of an error. Default: false. Takes true or false. */
   replaceLimits?: boolean | null | undefined;
-  /** Makes the limiter one node of several that keep one limit. Takes a table of cluster options. */
-  cluster?: Readonly<Record<string, unknown>> | null | undefined;
+  /** Makes the limiter one node of several that keep one limit. Default: none. Takes a table of cluster options, or true for those of the environment (RATELIMIT_CLUSTER_NODE and so on). */
+  cluster?: ClusterOptions | true | null | undefined;
   /** The clock that decides: the fastest that can be trusted, the system's, or one that is faster and up to 4 ms late. Default: precise. Takes "precise", "os" or "coarse". */
   clock?: 'precise' | 'os' | 'coarse' | null | undefined;
   /** What clients get that find the table full: a shared cell, a denial, or no limit. Default: share. Takes "share", "deny" or "allow". */
   overflow?: 'share' | 'deny' | 'allow' | null | undefined;
   /** The secret that keys the hash of ids. Default: a random one, kept beside the snapshot or inside the shared table. Takes 32 hexadecimal digits. */
   hashKey?: string | null | undefined;
+}
+
+/** One node of several that keep one limit. Durations are milliseconds. */
+export interface ClusterOptions {
+  /** This node's name, as in its certificate. Takes a name of 1 to 64 bytes. */
+  node?: string | null | undefined;
+  /** Where this node listens, UDP. Takes an address and port like "127.0.0.1:7001". */
+  listen?: string | null | undefined;
+  /** What other nodes are told to dial. Default: listen, unless that is a wildcard. Takes an address or DNS name with port. */
+  advertise?: string | null | undefined;
+  /** Nodes to dial first; the others are learnt from them. Default: none, others dial this one. Takes a list of addresses or DNS names with port. */
+  seeds?: string | readonly string[] | null | undefined;
+  /** The directory that `ratelimit certs` made: ca, cert, key and secret are found there unless they are given. Takes the name of a directory. */
+  certs?: string | null | undefined;
+  /** The certificate of the authority that all nodes trust. Takes PEM text, or the name of a file. */
+  ca?: string | null | undefined;
+  /** This node's certificate. Takes PEM text, or the name of a file. */
+  cert?: string | null | undefined;
+  /** The private key of this node's certificate. Takes PEM text, or the name of a file. */
+  key?: string | null | undefined;
+  /** What keys the hash of ids: equal on all nodes. Takes 32 hexadecimal digits, or the name of a file with them. */
+  secret?: string | null | undefined;
+  /** What a node may spend on a key that it has no lease for: all, so many units, nothing. Default: eventual. Takes "eventual", "bounded:20", "strict" or "strict:10%", or a list of them, one for each limit. */
+  mode?: string | readonly string[] | null | undefined;
+  /** The nodes that own keys, the same on all nodes; needed for bounded and strict. Default, for eventual: all nodes. Takes a list of node names. */
+  owners?: string | readonly string[] | null | undefined;
+  /** What nodes do about keys whose owner they do not hear: each side takes over, takes its part of the rate, or nobody takes over. Default: open. Takes "open", "share" or "closed". */
+  onPartition?: 'open' | 'share' | 'closed' | null | undefined;
+  /** Time between two reports of a key in steady use. Default: 50 ms. Takes a duration from 1 ms to 10 s. */
+  intervalMs?: number | null | undefined;
+  /** The most nodes there will be. Default: 256. Takes a whole number from 1 to 65535. */
+  maxNodes?: number | null | undefined;
 }
 
 /** What `RateLimitError.code` can be. */
@@ -79,7 +111,11 @@ export type ErrorCode =
   /** 32: too many limiters are attached to the shared table */
   | 'ERR_RATELIMIT_SHARE_FULL'
   /** 33: the shared table cannot be made, opened or removed */
-  | 'ERR_RATELIMIT_SHARE_UNAVAILABLE';
+  | 'ERR_RATELIMIT_SHARE_UNAVAILABLE'
+  /** 40: a cluster's name, address, owner, certificate or secret cannot be */
+  | 'ERR_RATELIMIT_CLUSTER_CONFIG'
+  /** 41: a cluster's node cannot be started */
+  | 'ERR_RATELIMIT_CLUSTER_START';
 
 /** What was done and how full the table is; see `prometheus()` for what each means. */
 export interface Stats {
