@@ -63,8 +63,9 @@ fn a_flood_of_ids_changes_nothing_for_others() {
             }
         }
         let after = status_kib("RssAnon");
+        // What is resident is little more than the table: a few pages of stacks and lists are allowed beside its one percent.
         assert!(
-            after.abs_diff(resident) * 100 <= resident,
+            after.abs_diff(resident) <= resident / 100 + 128,
             "{policy:?}: {resident} KiB became {after} KiB"
         );
         // One per 100 ms of the clock, which moved by 100 ns for each id.

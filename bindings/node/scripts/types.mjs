@@ -12,7 +12,10 @@ function typeOf(takes) {
   const words = [...takes.matchAll(/"([^"]*)"/g)].map(([word]) => word);
   const kinds = [
     [/a whole number|a duration/, 'number'],
-    [/limit as text|hexadecimal|name of a (file|directory)|a name|an address|"bounded:20"|PEM text|a list of (addresses|node)/, 'string'],
+    [
+      /limit as text|hexadecimal|name of a (file|directory)|a name|an address|"bounded:20"|PEM text|a list of (addresses|node)/,
+      'string',
+    ],
     [/list of (such texts|addresses|node|them)/, 'readonly string[]'],
     [/true or false/, 'boolean'],
     [/table of cluster options/, 'ClusterOptions'],
@@ -44,7 +47,10 @@ function optionLines(options) {
 
 lines.push('/** What a limiter is made from. Durations are milliseconds. */', 'export interface LimiterOptions {');
 lines.push(...optionLines(triples(core.native.options())), '}', '');
-lines.push('/** One node of several that keep one limit. Durations are milliseconds. */', 'export interface ClusterOptions {');
+lines.push(
+  '/** One node of several that keep one limit. Durations are milliseconds. */',
+  'export interface ClusterOptions {',
+);
 lines.push(...optionLines(triples(core.native.clusterOptions())), '}', '');
 lines.push('/** What `RateLimitError.code` can be. */', 'export type ErrorCode =');
 ratelimit.errorCodes.forEach(({ code, number, meaning }, i, all) => {

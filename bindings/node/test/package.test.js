@@ -17,7 +17,7 @@ function read(file) {
 }
 
 test('both kinds of modules export the same', async () => {
-  const names = ['Limiter', 'RateLimitError', 'errorCodes', 'version'];
+  const names = ['Limiter', 'RateLimitError', 'Rules', 'TrustedProxies', 'clientIp', 'errorCodes', 'version'];
   assert.deepEqual(Object.keys(ratelimit).sort(), names);
   const module = await import('ratelimit');
   for (const name of names) assert.equal(module[name], ratelimit[name], name);
@@ -34,7 +34,7 @@ test('the types name what is there, and nothing else', () => {
   const named = new Set([...body.matchAll(/^ {2}(?:get )?([a-zA-Z]+)(?:<.*>)?\(/gm)].map(([, name]) => name));
   const there = new Set(Object.getOwnPropertyNames(ratelimit.Limiter.prototype));
   assert.deepEqual([...named].sort(), [...there].sort());
-  const exported = [...types.matchAll(/^export (?:class|const) ([a-zA-Z]+)/gm)].map(([, name]) => name);
+  const exported = [...types.matchAll(/^export (?:class|const|function) ([a-zA-Z]+)/gm)].map(([, name]) => name);
   assert.deepEqual(exported.sort(), Object.keys(ratelimit).sort());
 });
 

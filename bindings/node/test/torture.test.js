@@ -68,6 +68,9 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
   const { Limiter: Fragile, RateLimitError } = require(path.join(folder, 'index.js'));
   const handle = new native.Handle(['limits'], ['5/hour']);
   const fields = new native.HeaderFields(handle, null, true, null, false, null);
+  const rules = new native.RulesHandle('[[rule]]\nname = "one"\nby = ["ip"]\nlimits = "5/hour"\n', [], []);
+  const proxies = new native.Proxies('10.0.0.0/8', 'x-forwarded-for', 64);
+  const [names, values] = [['ip'], ['1.2.3.4']];
   const numbers = [1, 5, 4, 0, 0];
   const out = new Uint8Array(1);
   const lengths = new Uint32Array([1]);
@@ -77,6 +80,7 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       version: () => native.version(),
       errorCodes: () => native.errorCodes(),
       options: () => native.options(),
+      clusterOptions: () => native.clusterOptions(),
       addressKey: () => native.addressKey('1.2.3.4', 64),
       unshare: () => native.unshare('nobody'),
       keyText: () => native.keyText('a'),
@@ -84,7 +88,21 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       writeLastSnapshots: () => native.writeLastSnapshots(),
       Handle: () => new native.Handle(['limits'], ['5/hour']),
       HeaderFields: () => new native.HeaderFields(handle, null, true, null, false, null),
+      RulesHandle: () => new native.RulesHandle('', [], []),
+      Proxies: () => new native.Proxies('', 'x-forwarded-for', 64),
     },
+    RulesHandle: {
+      check: () => rules.check(names, values, 1, undefined, false),
+      refund: () => rules.refund(names, values, 1),
+      reset: () => rules.reset(names, values),
+      replace: () => rules.replace(''),
+      setOverride: () => rules.setOverride('one', 'a', null),
+      stats: () => rules.stats(),
+      prometheus: () => rules.prometheus(),
+      snapshot: () => rules.snapshot(),
+      close: () => rules.close(),
+    },
+    Proxies: { headerName: () => proxies.headerName(), clientIp: () => proxies.clientIp('1.2.3.4', []) },
     Handle: {
       number: () => handle.number(),
       refund: () => handle.refund('a', 1),
@@ -94,6 +112,9 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
       setLimits: () => handle.setLimits('5/hour'),
       setOverride: () => handle.setOverride('a', null),
       clearOverrides: () => handle.clearOverrides(),
+      peers: () => handle.peers(),
+      isReady: () => handle.isReady(),
+      mayBecomeReady: () => handle.mayBecomeReady(),
       statsNames: () => handle.statsNames(),
       statsValues: () => handle.statsValues(),
       prometheus: () => handle.prometheus(),
@@ -121,6 +142,8 @@ test('a panic in any entry is an error, and everything goes on', async (t) => {
     Object.keys(entries.native).sort(),
   );
   assert.deepEqual(methods(native.Handle.prototype), Object.keys(entries.Handle).sort());
+  assert.deepEqual(methods(native.RulesHandle.prototype), Object.keys(entries.RulesHandle).sort());
+  assert.deepEqual(methods(native.Proxies.prototype), Object.keys(entries.Proxies).sort());
   assert.deepEqual(methods(native.HeaderFields.prototype), Object.keys(entries.HeaderFields).sort());
   assert.deepEqual(Object.keys(short), Object.keys(entries.short));
   let count = 0;
