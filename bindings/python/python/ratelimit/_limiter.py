@@ -54,7 +54,7 @@ class Limiter(_native.Limiter):
         time_window: float | None = None,
         **options: Unpack[_native._Options],
     ) -> None:
-        # Made already, by `__new__`. Who keeps snapshots wants the last one too, also when nobody closes; and who is a node
+        # Made already, by `__new__`. Who keeps snapshots wants the last one too, also when nobody closes; and a node
         # of a cluster says goodbye, so that the others need not find out.
         if options.get("path") is not None or options.get("cluster"):
             _exit.close_at_exit(self)
