@@ -120,9 +120,19 @@ pub(crate) fn test() -> Result<(), String> {
     rustdoc()?;
     // In debug, where overflows panic; tests that count decisions by the million scale themselves down there.
     run("tests", cargo().args(["test", "--locked", "--all-features"]))?;
+    // Without the cluster, whose crates would be linked into every one of these and decide nothing in them.
     run(
         "tests, optimised",
-        cargo().args(["test", "--locked", "--all-features", "--release", "-p", "ratelimit"]),
+        cargo().args([
+            "test",
+            "--locked",
+            "--release",
+            "-p",
+            "ratelimit",
+            "--no-default-features",
+            "--features",
+            "tower",
+        ]),
     )?;
     run(
         "killed processes, optimised",

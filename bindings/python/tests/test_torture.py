@@ -46,6 +46,8 @@ def entries() -> dict[str, Any]:
         "Limiter.clear_overrides": limiter.clear_overrides,
         "Limiter.key": lambda: limiter.key("a"),
         "Limiter.stats": limiter.stats,
+        "Limiter.peers": limiter.peers,
+        "Limiter.ready": limiter.ready,
         "Limiter.prometheus": limiter.prometheus,
         "Limiter.snapshot": native.snapshot,
         "Limiter.close": native.close,
