@@ -83,7 +83,7 @@ pub use rules::{RuleDecision, RuleSet, RuleStats, Rules};
 pub use wait::Wait;
 
 /// The README's examples run as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "cluster"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
