@@ -888,7 +888,8 @@ ratelimit_result ratelimit_peers(ratelimit_limiter limiter,
 
 /**
  * Waits until every seed of the cluster is linked, at most `timeout_ns` (0: does not wait; `RATELIMIT_NEVER`: however long it takes),
- * and writes to `*ready` whether they are. True at once without a cluster.
+ * and writes to `*ready` whether they are. True at once without a cluster; false at once in a
+ * forked child of a node, or if the node could not start.
  *
  * Errors: `RATELIMIT_ERR_CLOSED` (also if it is closed meanwhile, within a tenth of a second), `RATELIMIT_ERR_NULL`.
  *
