@@ -400,7 +400,8 @@ static void rules(const char *folder) {
     ratelimit_rules rules = 0;
     ratelimit_rule_decision told;
     snprintf(text, sizeof text, LOGIN, "2/hour");
-    snprintf(path, sizeof path, "%s/rules.snapshot", folder);
+    /* Of this run alone: the same program runs again, with the same folder. */
+    snprintf(path, sizeof path, "%s/rules-%ld.snapshot", folder, (long)getpid());
     ratelimit_config *config = ratelimit_config_new_for_rules();
     OK(ratelimit_config_set_path(config, path));
     OK(ratelimit_rules_open(text, config, &rules));
