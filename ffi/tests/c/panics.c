@@ -141,6 +141,8 @@ static bool went_well(const char *name) {
     CALL(ratelimit_clear_override, limiter, key, len)
     CALL(ratelimit_clear_overrides, limiter)
     CALL(ratelimit_stats, limiter, &stats)
+    CALL(ratelimit_peers, limiter, NULL, 0, &needed)
+    CALL(ratelimit_ready, limiter, 0, &flag)
     CALL(ratelimit_prometheus, limiter, buffer, sizeof buffer, &needed)
     CALL(ratelimit_check, limiter, key, len, 1, &decision)
     CALL(ratelimit_check_at, limiter, key, len, 1, 0, &decision)
