@@ -24,7 +24,7 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
 }
 
 /// One-shot ids through a table for 100,000 clients, at ten million a second by the limiter's clock, so that the table is
-/// full of clients with debt nearly all the time: memory stays within one percent, a client at its limit stays limited, one
+/// full of clients with debt nearly all the time: what is allocated stays within one percent and 128 KiB, a client at its limit stays limited, one
 /// in the middle of its burst keeps its cell and is always allowed, and the overflow is counted.
 #[test]
 fn a_flood_of_ids_changes_nothing_for_others() {

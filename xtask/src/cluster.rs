@@ -228,6 +228,15 @@ impl Drop for Node {
     }
 }
 
+/// Addresses whose ports were free a moment ago, all at the same time, so that no two are one.
+fn free_addresses(count: usize) -> Result<Vec<String>, String> {
+    let sockets: Result<Vec<UdpSocket>, _> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
+    let sockets = sockets.map_err(|error| error.to_string())?;
+    let address = |socket: &UdpSocket| socket.local_addr().map(|address| address.to_string());
+    let addresses: Result<Vec<String>, _> = sockets.iter().map(address).collect();
+    addresses.map_err(|error| error.to_string())
+}
+
 struct Run<'a> {
     place: &'a Path,
     programs: &'a Programs,
@@ -239,16 +248,10 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(place: &'a Place, programs: &'a Programs) -> Result<Self, String> {
-        let sockets: Result<Vec<UdpSocket>, _> = NODES.iter().map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
-        let sockets = sockets.map_err(|error| error.to_string())?;
-        let addresses: Result<Vec<String>, _> = sockets
-            .iter()
-            .map(|socket| socket.local_addr().map(|address| address.to_string()))
-            .collect();
         Ok(Run {
             place: &place.0,
             programs,
-            addresses: addresses.map_err(|error| error.to_string())?,
+            addresses: free_addresses(NODES.len())?,
             nodes: [const { None }; NODES.len()],
             before: [0; NODES.len()],
         })
@@ -392,13 +395,7 @@ fn soak(minutes: u64) -> Result<(), String> {
             .arg(&place.0)
             .args(["a", "b", "c"]),
     )?;
-    let sockets: Result<Vec<UdpSocket>, _> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0")).collect();
-    let addresses: Result<Vec<String>, _> = sockets
-        .map_err(|error| error.to_string())?
-        .iter()
-        .map(|socket| socket.local_addr().map(|address| address.to_string()))
-        .collect();
-    let addresses = addresses.map_err(|error| error.to_string())?;
+    let addresses = free_addresses(3)?;
     let start = |index: usize| {
         let name = ["a", "b", "c"][index];
         let mut command = Command::new(built.join("examples/cluster"));
