@@ -17,8 +17,9 @@ use std::sync::atomic::AtomicU64 as Plain;
 
 use ratelimit_model::{Gcra, Limit};
 
+use super::asked::Asked;
 use super::header::{DETOUR_RECORDS, OVERRIDE_LIMITS};
-use super::table::{Asked, Table};
+use super::table::Table;
 use super::terms::Record;
 use crate::hash::Fingerprint;
 use crate::sync::{Ordering, Rule, Site, order, pause, rule};

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use ratelimit_model::time;
 
+use super::asked::Asked;
 use super::header::TOP_TIERS;
 use super::line::CELLS;
-use super::table::{Asked, Table};
+use super::table::Table;
 use super::word::{Charged, State, Word};
 use crate::sync::Ordering;
 

@@ -10,8 +10,10 @@ use std::ops::ControlFlow;
 
 use ratelimit_model::{Verdict, time};
 
+use super::asked::{Asked, Events, Overflow, Ruling, was_set_back};
+use super::find::Cell;
 use super::header::{COLLECTIVE, TIME_SET, TOP_COLLECTIVE};
-use super::table::{Asked, Cell, Events, Overflow, Ruling, Table, was_set_back};
+use super::table::Table;
 use super::terms::Terms;
 use super::word::{Charged, State, Word};
 use crate::hash::Fingerprint;

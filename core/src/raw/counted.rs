@@ -2,11 +2,13 @@
 
 use ratelimit_model::{Gcra, Verdict, time};
 
+use super::asked::{Asked, Ruling, was_set_back};
+use super::find::{Cell, Found, Place};
 use super::header::DETOUR_CLUSTER;
 use super::lease::InForce;
 use super::line::CELLS;
 use super::side::{Map, Reserved, Side, Use};
-use super::table::{Asked, Cell, Found, Place, Ruling, Table, was_set_back};
+use super::table::Table;
 use super::terms::Terms;
 use super::word::{Axis, Charged, Word};
 use crate::clock::Clock;

@@ -3,11 +3,12 @@
 //! It is the only one to take use out of cells, to write what lies beside it, and to write leases. Which process it runs in is
 //! said by a word in the table: taken when it is empty, or from a process that is proven dead.
 
+use super::find::Cell;
 use super::header::TOP_TIERS;
 use super::lease::Aside;
 use super::line::CELLS;
 use super::side::{Map, Side, Use};
-use super::table::{Cell, Table};
+use super::table::Table;
 use super::word::Word;
 use crate::hash::LIMIT_MASK;
 use crate::sync::{Ordering, Rule, Site, order, rule};

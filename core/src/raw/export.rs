@@ -9,9 +9,11 @@ use std::ops::ControlFlow;
 
 use ratelimit_model::{Gcra, LEVEL_BITS, time};
 
+use super::asked::Asked;
+use super::find::{Cell, Found};
 use super::header::{MAX_LIMITS, TOP_TIERS};
 use super::side::Side;
-use super::table::{Asked, Cell, Found, Table};
+use super::table::Table;
 use super::terms::Record;
 use super::word::{Axis, Charged, State, Word};
 use crate::hash::{Fingerprint, LIMIT_MASK};

@@ -8,8 +8,14 @@
 //! | [`header`] | what a table knows beside its cells |
 //! | [`memory`] | one mapping for all of it |
 //! | [`terms`] | limits and overrides, as deciders read them |
-//! | [`table`] | looking a key up and deciding on its cell |
+//! | [`table`] | the table: its parts, and how it is made |
+//! | [`asked`] | a request as the table is asked, and what is said to it |
+//! | [`find`] | looking a key up |
+//! | [`decide`] | deciding on its cell |
+//! | [`give_back`] | looking without touching, giving back, forgetting |
 //! | [`insert`] | claim, publish, settle: how a key gets its one cell |
+//! | [`settle`] | of several cells of one key exactly one stays |
+//! | [`tiers`] | which tiers are open |
 //! | [`lives`] | which process is alive, and how that is proven |
 //! | [`admin`] | one administrator at a time, and what becomes of the work of a dead one |
 //! | [`held`] | a reference that keeps the memory |
@@ -28,15 +34,19 @@
 //! The protocol, rule by rule, with the interleaving that breaks without it: `docs/memory-ordering.md`.
 
 mod admin;
+mod asked;
 #[cfg(not(ratelimit_loom))]
 mod audit;
 mod collective;
 mod counted;
+mod decide;
 mod denied;
 mod drain;
 #[cfg(not(ratelimit_loom))]
 mod export;
+mod find;
 mod geometry;
+mod give_back;
 mod header;
 mod held;
 mod insert;
@@ -48,20 +58,25 @@ mod memory;
 mod models;
 mod records;
 mod rules;
+mod settle;
 mod side;
 mod survey;
 mod switch;
 mod table;
 mod terms;
+mod tiers;
 mod word;
 
 pub(crate) use admin::NoRoom;
+pub(crate) use asked::{Asked, Ruling};
+pub use asked::{Events, Overflow};
 #[cfg(not(ratelimit_loom))]
 pub use audit::Audit;
 pub use drain::Report;
 pub(crate) use drain::Syncer;
 #[cfg(not(ratelimit_loom))]
 pub(crate) use export::{Debt, Told};
+pub(crate) use find::Place;
 pub(crate) use geometry::Geometry;
 pub use header::MAX_LIMITS;
 pub(crate) use header::{About, Header, OVERRIDE_LIMITS, SLOTS, Slot};
@@ -77,8 +92,7 @@ pub(crate) use side::Map;
 pub(crate) use side::PARTITIONS;
 pub use survey::Survey;
 pub use switch::{Before, Grant, Outcome, Switched};
-pub(crate) use table::{Asked, Place, Ruling, Table};
-pub use table::{Events, Overflow};
+pub(crate) use table::Table;
 pub(crate) use terms::Record;
 pub(crate) use word::Axis;
 

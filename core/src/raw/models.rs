@@ -2,12 +2,14 @@
 
 use ratelimit_model::{Gcra, Limit, Verdict, time};
 
+use super::asked::Asked;
 use super::drain::Syncer;
+use super::find::Cell;
 use super::header::{TOP_COLLECTIVE, TOP_TIERS};
 use super::lease::InForce;
 use super::lives::Lives;
 use super::switch::Grant;
-use super::table::{Asked, Cell, Table};
+use super::table::Table;
 use super::word::{State, Word};
 use crate::hash::Fingerprint;
 use crate::sync::Ordering;

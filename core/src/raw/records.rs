@@ -7,9 +7,11 @@ use std::ops::ControlFlow;
 
 use ratelimit_model::time;
 
+use super::asked::Asked;
+use super::find::{Cell, Found};
 use super::header::DETOUR_RECORDS;
 use super::line::CELLS;
-use super::table::{Asked, Cell, Found, Table};
+use super::table::Table;
 use super::terms::Record;
 use super::word::{Charged, Word};
 use crate::hash::Fingerprint;

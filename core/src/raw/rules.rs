@@ -5,9 +5,10 @@
 
 use ratelimit_model::{Gcra, Limit};
 
+use super::asked::Asked;
 use super::header::{DETOUR_CUT, MAX_LIMITS};
 use super::side::{LimitRules, Side};
-use super::table::{Asked, Table};
+use super::table::Table;
 use super::word::{Axis, Charged};
 use crate::sync::Ordering;
 

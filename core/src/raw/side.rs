@@ -24,13 +24,14 @@
 //!
 //! A table that is not clustered has none of this, and its short way of deciding does not ask for it.
 
+#[cfg(ratelimit_loom)]
+use super::asked::Events;
 use super::denied::Denied;
+use super::find::Cell;
 use super::header::{LimitSlot, MAX_LIMITS};
 use super::lease::Aside;
 use super::line::CELLS;
-#[cfg(ratelimit_loom)]
-use super::table::Events;
-use super::table::{Cell, Table};
+use super::table::Table;
 use super::word::Word;
 use crate::sync::{AtomicU64, Ordering, Rule, Site, order, rule};
 

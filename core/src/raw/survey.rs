@@ -2,9 +2,10 @@
 
 use ratelimit_model::time;
 
+use super::asked::Asked;
 use super::header::TOP_TIERS;
 use super::line::{CELLS, Line};
-use super::table::{Asked, Table};
+use super::table::Table;
 use super::word::{State, Word};
 use crate::sync::Ordering;
 

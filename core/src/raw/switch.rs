@@ -3,9 +3,9 @@
 use ratelimit_model::{Gcra, time};
 
 use super::drain::Syncer;
+use super::find::{Cell, Found};
 use super::lease::{Aside, InForce, MOST_SHIFT};
 use super::side::Use;
-use super::table::{Cell, Found};
 use super::word::{Charged, Word};
 use crate::sync::{Ordering, Rule, Site, order, rule, spin};
 

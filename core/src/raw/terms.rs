@@ -2,8 +2,11 @@
 
 use ratelimit_model::Gcra;
 
-use super::header::{Header, LimitSlot, Numbers};
+use super::asked::Asked;
+use super::header::{DETOUR_RECORDS, Header, LimitSlot, Numbers};
+use super::table::Table;
 use super::word::Charged;
+use crate::hash::Fingerprint;
 use crate::sync::{Ordering, Rule, Site, order, rule};
 
 /// The terms of one decision. They may be out of date, even torn, as soon as they are read: nothing is decided by them
@@ -135,5 +138,73 @@ impl Header {
 
     pub(crate) fn store_override_numbers(&self, index: usize, gcra: &Gcra) {
         self.override_limits[index].store(gcra);
+    }
+}
+
+impl Table {
+    #[inline(always)]
+    pub(super) fn terms(&self, client: Fingerprint, limit: usize) -> Terms {
+        let (generation, gcra) = self.header().limits[limit].load();
+        let terms = Terms {
+            gcra: self.cut_numbers(limit, self.key(client, limit)).unwrap_or(gcra),
+            charged: Charged::generation(generation),
+            generation,
+            record: Record::NONE,
+        };
+        if limit == 0 && self.has_records() {
+            self.terms_of_record(client, terms)
+        } else {
+            terms
+        }
+    }
+
+    /// The terms of a request: its own, or else those of the table. A cell says that it was charged under the table's either way, so
+    /// that what its state means under another limit is time, and nothing is translated.
+    #[inline(always)]
+    pub(super) fn terms_of(&self, client: Fingerprint, limit: usize, asked: &Asked<'_>) -> Terms {
+        let terms = self.terms(client, limit);
+        match asked.under {
+            None => terms,
+            Some(gcra) => Terms { gcra: *gcra, ..terms },
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn terms_of_record(&self, client: Fingerprint, base: Terms) -> Terms {
+        let record = self.record(client);
+        match record.override_limit() {
+            Some(index) => Terms {
+                gcra: self.header().override_numbers(index),
+                charged: Charged::OVERRIDE,
+                record,
+                ..base
+            },
+            None => Terms { record, ..base },
+        }
+    }
+
+    /// Whether terms still hold, for one who has read the cell's word since.
+    #[inline(always)]
+    pub(super) fn in_force(&self, terms: &Terms, client: Fingerprint, limit: usize) -> bool {
+        if terms.record != Record::NONE && rule(Rule::RecordAgain) && self.record(client) != terms.record {
+            return false;
+        }
+        self.header().limits[limit].is(terms.generation)
+    }
+
+    #[inline(always)]
+    pub(super) fn detours(&self) -> u64 {
+        // Acquire: who sees that there are records sees the record; who comes first decides under the limit for all.
+        self.header()
+            .hot
+            .detours
+            .load(order(Site::RecordsLoad, Ordering::Acquire))
+    }
+
+    /// Whether any client was ever given a limit of its own or blocked.
+    #[inline(always)]
+    pub(crate) fn has_records(&self) -> bool {
+        self.detours() & DETOUR_RECORDS != 0
     }
 }
