@@ -51,7 +51,8 @@ impl ModelTable {
     pub fn is_allowed(&self, client: u64, now: u64, cost: u64) -> bool {
         let place = self.table.approach(Fingerprint::new(client));
         let ruling = if self.table.side().is_some() {
-            self.table.decide_counted_at(&place, now, cost, &self.clock)
+            self.table
+                .decide_counted_at(Fingerprint::new(client), place.first_line(), now, cost, &self.clock)
         } else {
             self.table.decide_at(&place, now, Axis::Own, cost)
         };

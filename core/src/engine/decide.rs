@@ -41,8 +41,7 @@ impl Engine {
     /// On a node of a cluster, and in all cases that are not the common one.
     #[inline(never)]
     fn allow_otherwise(&self, client: Fingerprint, line: u64, now: u64) -> bool {
-        let place = self.table.place(client, line);
-        match self.table.decide_counted_at(&place, now, 1, &self.clock) {
+        match self.table.decide_counted_at(client, line, now, 1, &self.clock) {
             Some(allowed) => allowed,
             None => self.decide_the_long_way(client, now, Axis::Own, 1).allowed,
         }
@@ -50,9 +49,10 @@ impl Engine {
 
     #[inline(never)]
     fn decide_otherwise(&self, client: Fingerprint, line: u64, now: u64, axis: Axis, cost: u64) -> Decision {
-        let place = self.table.place(client, line);
         let counted = match axis {
-            Axis::Own => self.table.decide_counted_at::<Ruling>(&place, now, cost, &self.clock),
+            Axis::Own => self
+                .table
+                .decide_counted_at::<Ruling>(client, line, now, cost, &self.clock),
             Axis::Given => None,
         };
         match counted {

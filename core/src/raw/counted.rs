@@ -3,7 +3,7 @@
 use ratelimit_model::{Gcra, Verdict, time};
 
 use super::asked::{Asked, Ruling, was_set_back};
-use super::find::{Cell, Found, Place};
+use super::find::{Cell, Found};
 use super::header::DETOUR_CLUSTER;
 use super::lease::InForce;
 use super::line::CELLS;
@@ -117,8 +117,17 @@ impl Table {
     /// or was charged under the one limit. `None`: go the long way, which does the same in this case.
     ///
     /// Nothing here is handed on by reference, so that it stays in registers.
+    /// `line`: the first of the key's [`Place`](super::find::Place).
     #[inline(always)]
-    pub(crate) fn decide_counted_at<A: Answer>(&self, place: &Place, now: u64, cost: u64, clock: &Clock) -> Option<A> {
+    pub(crate) fn decide_counted_at<A: Answer>(
+        &self,
+        client: Fingerprint,
+        line: u64,
+        now: u64,
+        cost: u64,
+        clock: &Clock,
+    ) -> Option<A> {
+        let key = client.bits();
         let side = self.side()?;
         if self.detours() != DETOUR_CLUSTER || cost == 0 {
             return None;
@@ -127,13 +136,13 @@ impl Table {
         if !rule(Rule::CountBeforeCharge) || !rule(Rule::CountUnderTag) || !rule(Rule::VoidBeforeKey) {
             return None;
         }
-        let cell = self.near(place)?;
+        let cell = self.near(key, line)?;
         // Every access here has the order and the partner of its twin in `spend_counted`, and comes in the same order.
         let slot = &self.header().limits[0];
         let (generation, gcra) = slot.load();
         let used = side.load(cell.number);
         let word = Word(cell.w.load(order(Site::WordLoad, Ordering::Acquire)));
-        if !used.is_of(word) || !self.still(cell, place.key) {
+        if !used.is_of(word) || !self.still(cell, key) {
             return None;
         }
         if !word.is_under(Axis::Own, Charged::generation(generation)) || !slot.is(generation) {
@@ -160,22 +169,26 @@ impl Table {
         is_charged.then(|| A::of(true, &gcra, next, &asked_at(now, cost, clock)))
     }
 
-    /// A cell near by that seems to be the key's.
+    /// A cell near by that seems to be the key's, for one who was handed the first line of its [`Place`](super::find::Place). The
+    /// second is found again only if the key is not in the first.
     #[inline(always)]
-    fn near(&self, place: &Place) -> Option<Cell<'_>> {
-        for index in place.lines {
-            let line = self.memory.line(index);
-            let mask = line.matches(place.key, self.cells_per_line());
-            if mask != 0 {
-                let i = mask.trailing_zeros() as usize % CELLS;
-                return Some(Cell {
-                    k: &line.k[i],
-                    w: &line.w[i],
-                    number: index * CELLS as u64 + i as u64,
-                });
+    fn near(&self, key: u64, line: u64) -> Option<Cell<'_>> {
+        let mut index = line;
+        let mut mask = self.memory.line(index).matches(key, self.cells_per_line());
+        if mask == 0 {
+            index = self.second_line(key);
+            mask = self.memory.line(index).matches(key, self.cells_per_line());
+            if mask == 0 {
+                return None;
             }
         }
-        None
+        let line = self.memory.line(index);
+        let i = mask.trailing_zeros() as usize % CELLS;
+        Some(Cell {
+            k: &line.k[i],
+            w: &line.w[i],
+            number: index * CELLS as u64 + i as u64,
+        })
     }
 
     fn cell_at(&self, number: u64) -> Cell<'_> {
@@ -204,9 +217,10 @@ impl Table {
         }
     }
 
-    /// The short way under a lease.
+    /// The short way under a lease. Whatever it does not do itself it leaves to the long way before it has changed anything.
+    ///
+    /// A lock instruction waits for the stores before it, so here too nothing goes through memory.
     #[inline(never)]
-    #[allow(clippy::too_many_arguments)]
     fn spend_leased_at<A: Answer>(
         &self,
         number: u64,
@@ -216,15 +230,41 @@ impl Table {
         cost: u64,
         clock: &Clock,
     ) -> Option<A> {
-        let side = &self.side()?;
+        let side = self.side()?;
         let cell = self.cell_at(number);
-        let lease = self.lease(side, cell, word, word.lease_slot()?)?;
-        let by = By::lease(lease, self.most_connected(side, 0));
-        let asked = &asked_at(now, cost, clock);
-        let seen = &Seen { cell, used, word };
-        match by.gcra.decide(by.state(word), now, cost) {
-            Verdict::Allow(next) if !lease.is_over(now) => self.count_and_charge(side, seen, next, &by, asked),
-            _ => self.deny_counted(side, seen, &by, asked),
+        let lease = self.lease(&side, cell, word, word.lease_slot()?)?;
+        // What stands in place of a lease has a bound on what may be counted.
+        if lease.is_standing() || lease.is_over(now) {
+            return None;
+        }
+        let Verdict::Allow(next) = lease.gcra.decide(lease.state(word.tat()), now, cost) else {
+            return None;
+        };
+        if side.count(number, used, cost).is_err() {
+            return None;
+        }
+        let is_charged = self.swap(Site::Charge, cell.w, word, word.with_tat(time::add(next, lease.shift)));
+        let (field, urgent) = (used.field(), lease.urgent());
+        if !is_charged || field == 0 || field < urgent && field + cost >= urgent {
+            self.after_count_leased(number, used, cost, urgent, is_charged);
+        }
+        if !is_charged {
+            return None;
+        }
+        // A thread that slept between its look at the clock and its charge must not admit what the owner has given to others
+        // since. What it charged is lost, which is the safe side.
+        let is_late = lease.is_hard() && lease.is_over(clock.now());
+        Some(A::of(!is_late, &lease.gcra, next, &asked_at(now, cost, clock)))
+    }
+
+    /// As [`after_count`](Table::after_count), under a lease.
+    #[cold]
+    #[inline(never)]
+    fn after_count_leased(&self, number: u64, used: Use, cost: u64, urgent: u64, is_charged: bool) {
+        let Some(side) = self.side() else { return };
+        side.list(number, used.field(), cost, urgent);
+        if !is_charged {
+            self.unreserve(&side, self.cell_at(number), used.tag(), cost);
         }
     }
 

@@ -59,16 +59,11 @@ impl Table {
         Place { key, lines }
     }
 
-    /// The same place, for one who was handed its first line. The second is found again: kept, it would take a register from the
-    /// common case.
+    /// The second line of a key's place.
     #[inline(always)]
-    pub(crate) fn place(&self, client: Fingerprint, line: u64) -> Place {
-        let key = client.bits();
+    pub(super) fn second_line(&self, key: u64) -> u64 {
         let first = (self.top() >> TOP_FIRST_SHIFT) as usize % MAX_TIERS;
-        Place {
-            key,
-            lines: [line, self.cells.tiers[first].candidates(key)[1]],
-        }
+        self.cells.tiers[first].candidates(key)[1]
     }
 
     #[inline(always)]
