@@ -14,7 +14,7 @@ pub struct Stats {
     pub allowed: u64,
     /// Requests denied.
     pub denied: u64,
-    /// Decisions on clients that found no cell (see [`Overflow`]); they are counted above as well.
+    /// Decisions on clients that found no cell (see [`Overflow`](crate::Overflow)); they are counted above as well.
     pub overflowed: u64,
     /// Clients that got a cell.
     pub inserted: u64,
