@@ -1,34 +1,15 @@
-//! The events of a node: one table, from which they are told and `docs/events.md` is made.
+//! The events of the service: one table, from which they are told, and the document of all tables, `docs/events.md`.
 //!
-//! Each carries its name in the field `event`. Those that clients can cause are paced: one of a kind in ten seconds, with the number of
-//! those left out in the field `left_out`. Ids of clients are told as eight digits of a hash with a key that this process made up, so that
-//! events of one client can be told from those of another and nothing else.
+//! The form of a table, its names, paces and hashes are those of [`ratelimit::events`].
 
 use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 pub use ratelimit::events::Event;
-use tracing::Level;
+pub(crate) use ratelimit::events::hashed;
 
-macro_rules! events {
-    ($($id:ident: $level:ident, $name:literal, $text:literal, $fields:literal, $meaning:literal;)*) => {
-        $(pub(crate) const $id: Event = Event {
-            name: $name,
-            level: Level::$level,
-            text: $text,
-            fields: $fields,
-            meaning: $meaning,
-        };)*
-
-        /// All events of the node itself.
-        pub const EVENTS: &[Event] = &[$($id),*];
-    };
-}
-
-events! {
+ratelimit::event_table! {
+    /// All events of the service itself.
+    EVENTS:
     STARTED: INFO, "started", "started", "version",
         "Snapshots are restored and the addresses are served.";
     STOPPING: INFO, "stopping", "stopping", "",
@@ -85,92 +66,36 @@ events! {
 
 /// Tells an event of the table, with these fields.
 macro_rules! tell {
-    ($id:ident $(, $($fields:tt)*)?) => {
-        tracing::event!(
-            name: $crate::events::$id.name,
-            $crate::events::$id.level,
-            event = $crate::events::$id.name,
-            $($($fields)*,)?
-            "{}",
-            $crate::events::$id.text
-        )
-    };
+    ($id:ident $($rest:tt)*) => { ratelimit::tell_event!($crate::events::$id $($rest)*) };
 }
 
 /// Tells an event unless one of this place was told a short while ago.
 macro_rules! tell_paced {
-    ($id:ident, $($fields:tt)*) => {{
-        static PACE: $crate::events::Pace = $crate::events::Pace::new();
-        if let Some(left_out) = PACE.take() {
-            $crate::events::tell!($id, $($fields)*, left_out);
-        }
-    }};
+    ($id:ident $($rest:tt)*) => { ratelimit::tell_event_paced!($crate::events::$id $($rest)*) };
 }
 
 pub(crate) use {tell, tell_paced};
 
-/// How long a paced event stays untold after it was told.
-const APART: Duration = Duration::from_secs(10);
-
-/// Paces the events of one place.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    /// In nanoseconds since the first use of any; 0 at first.
-    next_ns: AtomicU64,
-    left_out: AtomicU64,
-}
-
-impl Pace {
-    pub(crate) const fn new() -> Self {
-        Pace {
-            next_ns: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether to tell it now: with how many were left out since the last time.
-    pub(crate) fn take(&self) -> Option<u64> {
-        static START: OnceLock<Instant> = OnceLock::new();
-        self.take_at(START.get_or_init(Instant::now).elapsed())
-    }
-
-    fn take_at(&self, now: Duration) -> Option<u64> {
-        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let next_ns = self.next_ns.load(Ordering::Relaxed);
-        let later_ns = now_ns + APART.as_nanos() as u64;
-        // Relaxed, all of it: the exchange alone decides who tells, and the count guards nothing.
-        let is_ours = now_ns >= next_ns
-            && (self.next_ns)
-                .compare_exchange(next_ns, later_ns, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if !is_ours {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.left_out.swap(0, Ordering::Relaxed))
-    }
-}
-
-/// What a client is called in events.
-pub(crate) fn hashed(client: &str) -> String {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
-    let hash = KEY.get_or_init(RandomState::new).hash_one(client);
-    format!("{:08x}", hash as u32)
-}
+/// All tables, with what tells them.
+const TABLES: [(&str, &[Event]); 3] = [
+    ("The service", EVENTS),
+    ("A limiter", ratelimit::events::EVENTS),
+    ("A node of a cluster", ratelimit::events::CLUSTER_EVENTS),
+];
 
 /// The document that lists all events: `docs/events.md`.
 #[must_use]
 pub fn document() -> String {
     let mut text = String::from(
         "# Events\n\n\
-         Made from the tables in `limiter/src/events.rs` and `server/src/events.rs` by `cargo run -p ratelimit-server --example events`;\n\
-         `cargo xtask documents` compares.\n\n\
-         A node tells them on standard error, as text or with `--log json` as one JSON object a line; a program that links the crate gets those\n\
-         of the limiter through `tracing`. The field `event` has the name, which stays the same when the text is reworded. Ids of clients are told\n\
-         as eight digits of a hash whose key is made up at each start. Events with a field `left_out` are told once in ten seconds at\n\
-         most; it has the number of those that were not told since.\n",
+         Made from the tables in `server/src/events.rs`, `limiter/src/events.rs` and `limiter/src/cluster/events.rs` by\n\
+         `cargo run -p ratelimit-server --example events`; `cargo xtask documents` compares.\n\n\
+         The service tells them on standard error, as text or with `--log json` as one JSON object a line; a program that links the crate gets\n\
+         those of limiters and clusters through `tracing`. The field `event` has the name, which stays the same when the text is reworded. Ids\n\
+         of clients are told as eight digits of a hash whose key is made up at each start. Events with a field `left_out` are told once in ten\n\
+         seconds at most, those of a node of a cluster ten times; it has the number of those that were not told since.\n",
     );
-    for (title, events) in [("A node", EVENTS), ("A limiter", ratelimit::events::EVENTS)] {
+    for (title, events) in TABLES {
         // Writing to a string does not fail.
         let _ = write!(
             text,
@@ -195,18 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_of_one_place_are_paced_and_none_is_forgotten() {
-        let pace = Pace::new();
-        let at = |ms: u64| pace.take_at(Duration::from_millis(ms));
-        assert_eq!(at(5), Some(0));
-        assert_eq!((at(6), at(9_000), at(10_004)), (None, None, None));
-        assert_eq!(at(10_005), Some(3));
-        assert_eq!((at(10_006), at(60_000)), (None, Some(1)));
-    }
-
-    #[test]
     fn names_are_words_and_none_is_there_twice() {
-        let all: Vec<&Event> = EVENTS.iter().chain(ratelimit::events::EVENTS).collect();
+        let all: Vec<&Event> = TABLES.iter().flat_map(|(_, table)| *table).collect();
         for (index, event) in all.iter().enumerate() {
             assert!(
                 event.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
@@ -221,12 +136,5 @@ mod tests {
             assert!(event.meaning.ends_with('.') && !event.text.is_empty(), "{}", event.name);
             assert!(!format!("{event:?}").contains('|'), "{} breaks the table", event.name);
         }
-    }
-
-    #[test]
-    fn clients_are_told_as_hashes() {
-        assert_eq!(hashed("client-7"), hashed("client-7"));
-        assert_ne!(hashed("client-7"), hashed("client-8"));
-        assert_eq!(hashed("client-7").len(), 8);
     }
 }

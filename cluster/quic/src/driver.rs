@@ -162,6 +162,13 @@ impl Drop for Prepared {
 }
 
 impl Prepared {
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        // `start` takes the parts, and this with it.
+        self.parts.as_ref().map_or("", |parts| parts.config.node.name.as_str())
+    }
+
     /// The UDP address bound.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -198,7 +205,7 @@ impl Prepared {
         let shared = Arc::new(Shared::default());
         let advertised = config.node.address.clone();
         let lasting = Lasting {
-            journal: Journal::new(&config.node.name, on_event),
+            journal: Journal::new(on_event),
             table,
             clock,
             shared: Arc::clone(&shared),

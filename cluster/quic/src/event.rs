@@ -128,6 +128,21 @@ pub enum ModeOfWork {
     Parted,
 }
 
+impl ModeOfWork {
+    /// All ways, in order.
+    pub const ALL: [ModeOfWork; 3] = [ModeOfWork::Alone, ModeOfWork::Whole, ModeOfWork::Parted];
+
+    /// A name for a label of a metric and for a line of log; it never changes.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            ModeOfWork::Alone => "alone",
+            ModeOfWork::Whole => "whole",
+            ModeOfWork::Parted => "parted",
+        }
+    }
+}
+
 /// Why a handshake came to nothing. Each is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

@@ -18,7 +18,7 @@
 //! | `dial` | seeds, addresses, pauses |
 //! | `link` | one connection: its streams as tasks |
 //! | `tls`, `transport` | certificates, and all there is of TLS; the settings of QUIC |
-//! | `journal` | events, and lines of log |
+//! | `journal` | telling events to whoever runs the driver |
 //! | `fork` | the sockets that a forked child does not keep |
 //! | `incarnation` | the file that remembers the node's life |
 #![deny(unsafe_code)]

@@ -15,6 +15,7 @@ use ratelimit_protocol::membership::Standing;
 use ratelimit_protocol::{LimitSpec, Mode};
 use ratelimit_quic::{Driver, Prepared, SetLimitError};
 
+use super::events::{Teller, tell};
 use super::peer::{Peer, PeerState};
 use super::table::NodeTable;
 use crate::Error;
@@ -28,6 +29,8 @@ pub(crate) struct Member {
 }
 
 struct Plan {
+    /// The node's name.
+    node: String,
     engine: Arc<Engine>,
     /// The process that made it.
     home: u64,
@@ -49,6 +52,7 @@ impl Member {
     /// A node for this engine that starts when it is needed.
     pub(crate) fn new(engine: Arc<Engine>, prepared: Prepared, modes: Vec<Mode>) -> Self {
         let plan = Arc::new(Plan {
+            node: prepared.name().to_owned(),
             engine: engine.clone(),
             home: process::generation(),
             modes,
@@ -119,10 +123,7 @@ impl Plan {
     /// Starts the thread unless it runs or has ended.
     fn start(&self) {
         if self.home != process::generation() {
-            tracing::warn!(
-                "this process was forked from a node of a cluster and is none itself: it keeps the part of the limit that a node \
-                 which hears nobody may use; share the table, or make the limiter after the fork under a name of its own"
-            );
+            tell!(FORKED, node = self.node.as_str());
             return;
         }
         let mut stage = self.stage();
@@ -133,27 +134,34 @@ impl Plan {
         let Stage::Waiting(prepared) = std::mem::replace(&mut *stage, Stage::Closed) else {
             return;
         };
-        *stage = match self.started(*prepared) {
-            Ok(driver) => Stage::Running(Arc::new(driver)),
-            Err(text) => {
-                tracing::error!(
-                    error = text,
-                    "the node of the cluster did not start: this limiter decides by itself"
-                );
-                Stage::Failed(text)
-            }
+        let started = self.started(*prepared);
+        *stage = match &started {
+            Ok(driver) => Stage::Running(driver.clone()),
+            Err(text) => Stage::Failed(text.clone()),
         };
+        // Whoever is told may ask this limiter something.
+        drop(stage);
+        let node = self.node.as_str();
+        match started {
+            Ok(driver) => tell!(NODE_STARTED, node, address = driver.advertised()),
+            Err(error) => tell!(NODE_FAILED, node, error),
+        }
     }
 
-    fn started(&self, prepared: Prepared) -> Result<Driver, String> {
+    fn started(&self, prepared: Prepared) -> Result<Arc<Driver>, String> {
         let table = TableStore::new(&self.engine).ok_or("another node runs on this table")?;
         let clock = self.engine.clock().clone();
+        let teller = Teller::new(&self.node);
         let driver = prepared
-            .start(NodeTable::new(table), move || clock.now(), |_| {})
+            .start(
+                NodeTable::new(table),
+                move || clock.now(),
+                move |event| teller.tell(&event),
+            )
             .map_err(|error| error.to_string())?;
         let kicker = driver.kicker();
         self.engine.at_urgent(move || kicker.kick());
-        Ok(driver)
+        Ok(Arc::new(driver))
     }
 
     /// The running node; started if it waits. `None` in a forked child, or if it has ended or could not start.
@@ -215,9 +223,7 @@ impl Plan {
         };
         // Others who ask at this moment have the handle for as long as their question takes.
         if !driver.leave(GOODBYE) {
-            tracing::warn!(
-                "the node of the cluster did not say goodbye in time: the others will miss it after a while"
-            );
+            tell!(GOODBYE_LATE, node = self.node.as_str());
         }
         *self.stage() = Stage::Closed;
     }
