@@ -59,6 +59,8 @@ pub mod headers;
 mod keeper;
 mod key;
 mod limiter;
+#[doc(hidden)]
+pub mod metrics;
 pub mod options;
 mod prometheus;
 pub mod rules;

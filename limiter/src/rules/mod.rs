@@ -9,7 +9,7 @@
 mod set;
 mod spec;
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub use self::spec::{
     MAX_ATTRIBUTES, MAX_BY, MAX_NAME_BYTES, MAX_OVERRIDES, MAX_RULES, MAX_TEXT_BYTES, MAX_VALUE_BYTES, MAX_VALUES,
     RuleSet,
 };
-use crate::{Builder, Error, Limiter};
+use crate::{Builder, Error, Limiter, metrics};
 
 /// The table's own limit, which decides nothing: the longest that a debt can be, so that a snapshot holds all of them.
 const LONGEST: Duration = Duration::from_secs(208 * 86_400);
@@ -364,31 +364,34 @@ impl Rules {
     pub fn prometheus(&self) -> String {
         let mut text = self.shared.limiter.prometheus();
         let stats = self.stats();
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "# HELP ratelimit_rules Rules in force.\n# TYPE ratelimit_rules gauge\nratelimit_rules {}\n\
-             # HELP ratelimit_rules_replaced_total Rules put in force after the first.\n\
-             # TYPE ratelimit_rules_replaced_total counter\nratelimit_rules_replaced_total {}\n\
-             # HELP ratelimit_rules_unmatched_total Requests that no rule applied to.\n\
-             # TYPE ratelimit_rules_unmatched_total counter\nratelimit_rules_unmatched_total {}\n\
-             # HELP ratelimit_rule_decisions_total Decisions by rule and outcome.\n\
-             # TYPE ratelimit_rule_decisions_total counter\n",
-            stats.len(),
-            self.shared.replaced.load(Ordering::Relaxed),
-            self.unmatched(),
-        );
+        for (name, kind, help, value) in [
+            ("ratelimit_rules", "gauge", "Rules in force.", stats.len() as u64),
+            (
+                "ratelimit_rules_replaced_total",
+                "counter",
+                "Rules put in force after the first.",
+                self.shared.replaced.load(Ordering::Relaxed),
+            ),
+            (
+                "ratelimit_rules_unmatched_total",
+                "counter",
+                "Requests that no rule applied to.",
+                self.unmatched(),
+            ),
+        ] {
+            metrics::head(&mut text, name, kind, help);
+            metrics::sample(&mut text, name, &[], value);
+        }
+        let name = "ratelimit_rule_decisions_total";
+        metrics::head(&mut text, name, "counter", "Decisions by rule and outcome.");
         for rule in &stats {
             for (outcome, count) in [
                 ("allowed", rule.allowed),
                 ("denied", rule.denied),
                 ("would_deny", rule.would_deny),
             ] {
-                let _ = writeln!(
-                    text,
-                    "ratelimit_rule_decisions_total{{rule=\"{}\",outcome=\"{outcome}\"}} {count}",
-                    rule.name
-                );
+                let labels = [("rule", &*rule.name), ("outcome", outcome)];
+                metrics::sample(&mut text, name, &labels, count);
             }
         }
         text

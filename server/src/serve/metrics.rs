@@ -3,7 +3,8 @@
 //! Labels come from the configuration alone. Terms that clients bring are counted together.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+
+use ratelimit::metrics::{Metric, counter, gauge};
 
 use super::node::{Connections, Node, RULES_NAME};
 
@@ -64,105 +65,78 @@ fn labelled(line: &str, name: &str, limiter: &str) -> String {
     }
 }
 
+/// The service's own.
+const METRICS: [Metric<Node, u64>; 10] = [
+    counter(
+        "ratelimit_throttle_allowed_total",
+        "Requests that CL.THROTTLE allowed.",
+        |n| n.throttle.counts()[0],
+    ),
+    counter(
+        "ratelimit_throttle_denied_total",
+        "Requests that CL.THROTTLE denied.",
+        |n| n.throttle.counts()[1],
+    ),
+    counter(
+        "ratelimit_throttle_refused_total",
+        "Calls of CL.THROTTLE whose limit makes no sense or finds no room.",
+        |n| n.throttle.counts()[2],
+    ),
+    gauge(
+        "ratelimit_throttle_limits",
+        "Different limits that CL.THROTTLE keeps.",
+        |n| n.throttle.len() as u64,
+    ),
+    gauge(
+        "ratelimit_throttle_live_keys",
+        "Clients with debt under CL.THROTTLE, estimated.",
+        |n| n.throttle.live_keys(),
+    ),
+    counter("ratelimit_http_requests_total", "Requests over HTTP.", |n| {
+        n.figures.requests.get()
+    }),
+    counter("ratelimit_resp_commands_total", "Requests over RESP.", |n| {
+        n.figures.commands.get()
+    }),
+    counter(
+        "ratelimit_reloads_total",
+        "Configurations put in force after the first.",
+        |n| n.figures.reloads.get(),
+    ),
+    counter("ratelimit_reload_errors_total", "Configurations refused.", |n| {
+        n.figures.reload_errors.get()
+    }),
+    gauge("ratelimit_uptime_seconds", "Time since the start.", |n| {
+        n.started.elapsed().as_secs()
+    }),
+];
+
+/// Of the connections to each listener.
+const OF_CONNECTIONS: [Metric<Connections, u64>; 4] = [
+    gauge("ratelimit_connections", "Open connections.", Connections::open),
+    counter("ratelimit_connections_accepted_total", "Connections accepted.", |c| {
+        c.accepted.get()
+    }),
+    counter(
+        "ratelimit_connections_refused_total",
+        "Connections that found too many others.",
+        |c| c.refused.get(),
+    ),
+    counter(
+        "ratelimit_connections_dropped_total",
+        "Connections closed for breaking the rules.",
+        |c| c.dropped.get(),
+    ),
+];
+
 fn own(node: &Node, text: &mut String) {
     let figures = &node.figures;
-    let [allowed, denied, refused] = node.throttle.counts();
-    for (name, kind, help, value) in [
-        (
-            "throttle_allowed_total",
-            "counter",
-            "Requests that CL.THROTTLE allowed.",
-            allowed,
-        ),
-        (
-            "throttle_denied_total",
-            "counter",
-            "Requests that CL.THROTTLE denied.",
-            denied,
-        ),
-        (
-            "throttle_refused_total",
-            "counter",
-            "Calls of CL.THROTTLE whose limit makes no sense or finds no room.",
-            refused,
-        ),
-        (
-            "throttle_limits",
-            "gauge",
-            "Different limits that CL.THROTTLE keeps.",
-            node.throttle.len() as u64,
-        ),
-        (
-            "throttle_live_keys",
-            "gauge",
-            "Clients with debt under CL.THROTTLE, estimated.",
-            node.throttle.live_keys(),
-        ),
-        (
-            "http_requests_total",
-            "counter",
-            "Requests over HTTP.",
-            figures.requests.get(),
-        ),
-        (
-            "resp_commands_total",
-            "counter",
-            "Requests over RESP.",
-            figures.commands.get(),
-        ),
-        (
-            "reloads_total",
-            "counter",
-            "Configurations put in force after the first.",
-            figures.reloads.get(),
-        ),
-        (
-            "reload_errors_total",
-            "counter",
-            "Configurations refused.",
-            figures.reload_errors.get(),
-        ),
-        (
-            "uptime_seconds",
-            "gauge",
-            "Time since the start.",
-            node.started.elapsed().as_secs(),
-        ),
-    ] {
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "# HELP ratelimit_{name} {help}\n# TYPE ratelimit_{name} {kind}\nratelimit_{name} {value}\n"
-        );
+    for metric in METRICS {
+        metric.write(node, text);
     }
     figures.latency.text(text);
-    type OfConnections = (&'static str, &'static str, &'static str, fn(&Connections) -> u64);
-    const OF_CONNECTIONS: [OfConnections; 4] = [
-        ("connections", "gauge", "Open connections.", Connections::open),
-        ("connections_accepted_total", "counter", "Connections accepted.", |c| {
-            c.accepted.get()
-        }),
-        (
-            "connections_refused_total",
-            "counter",
-            "Connections that found too many others.",
-            |c| c.refused.get(),
-        ),
-        (
-            "connections_dropped_total",
-            "counter",
-            "Connections closed for breaking the rules.",
-            |c| c.dropped.get(),
-        ),
-    ];
-    for (name, kind, help, value) in OF_CONNECTIONS {
-        let _ = write!(text, "# HELP ratelimit_{name} {help}\n# TYPE ratelimit_{name} {kind}\n");
-        for (listener, connections) in [("http", &figures.http), ("resp", &figures.resp)] {
-            let _ = writeln!(
-                text,
-                "ratelimit_{name}{{listener=\"{listener}\"}} {}",
-                value(connections)
-            );
-        }
+    for metric in OF_CONNECTIONS {
+        let listeners = [("http", &figures.http), ("resp", &figures.resp)];
+        metric.write_each("listener", listeners.into_iter(), text);
     }
 }
