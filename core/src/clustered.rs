@@ -158,8 +158,13 @@ impl Synchroniser {
         side.is_some_and(|side| side.header.is_urgent.load(Ordering::Relaxed) != 0)
     }
 
-    /// Offers what is listed to `accepts`, by key and limit, and hands out what that accepts. The rest stays counted and listed.
-    pub fn drain(&mut self, listed: Listed, accepts: &mut dyn FnMut(u64, usize) -> bool, take: &mut dyn FnMut(Report)) {
+    /// Offers what is listed to `accepts`, by key, limit and units, and hands out what that accepts. The rest stays counted and listed.
+    pub fn drain(
+        &mut self,
+        listed: Listed,
+        accepts: &mut dyn FnMut(u64, usize, u64) -> bool,
+        take: &mut dyn FnMut(Report),
+    ) {
         let map = match listed {
             Listed::All => Map::Dirty,
             Listed::Urgent => Map::Urgent,

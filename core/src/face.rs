@@ -281,7 +281,7 @@ impl ModelSyncer<'_> {
     pub fn drain(&mut self) {
         let reports = &mut self.reports;
         self.syncer
-            .drain(Map::Dirty, &mut |_, _| true, &mut |report| reports.push(report));
+            .drain(Map::Dirty, &mut |_, _, _| true, &mut |report| reports.push(report));
     }
 
     /// Lists all that there is to report.

@@ -53,7 +53,7 @@ fn client(number: u64) -> Fingerprint {
 }
 
 fn drain_into(sync: &mut Synchroniser, listed: Listed, reports: &mut Vec<Report>) {
-    sync.drain(listed, &mut |_, _| true, &mut |report| reports.push(report));
+    sync.drain(listed, &mut |_, _, _| true, &mut |report| reports.push(report));
 }
 
 /// A small generator: the test must not depend on luck.
@@ -406,7 +406,7 @@ fn what_was_not_applied_is_reported_again() {
         sync.confirm(&reports[0]);
         // Whoever has no room leaves it where it is.
         assert!(table.check(key, 2, None).allowed);
-        sync.drain(Listed::All, &mut |_, _| false, &mut |report| panic!("{report:?}"));
+        sync.drain(Listed::All, &mut |_, _, _| false, &mut |report| panic!("{report:?}"));
         reports.clear();
         drain_into(&mut sync, Listed::All, &mut reports);
         assert_eq!(

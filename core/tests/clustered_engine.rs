@@ -43,7 +43,7 @@ fn client(number: u64) -> Fingerprint {
 
 fn drained(sync: &mut Synchroniser, listed: Listed) -> Vec<Report> {
     let mut reports = Vec::new();
-    sync.drain(listed, &mut |_, _| true, &mut |report| reports.push(report));
+    sync.drain(listed, &mut |_, _, _| true, &mut |report| reports.push(report));
     reports
 }
 

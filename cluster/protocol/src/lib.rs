@@ -59,5 +59,5 @@ pub use map_store::{Answer, MapStore};
 pub use mutants::Mutants;
 pub use node::{Node, Transmit};
 pub use rules::{Lease, Rules, Unleased};
-pub use stats::{NodeStats, PeerStats};
+pub use stats::{LimitStats, NodeStats, PeerStats};
 pub use store::{DrainSink, Drained, GiveOutcome, Pass, Store};

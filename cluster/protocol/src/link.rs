@@ -10,7 +10,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use crate::id::{Cell, Incarnation, NodeId};
+use crate::id::{Cell, Incarnation, LimitId, NodeId};
 use crate::membership::HEARTBEAT_NS;
 use crate::message::{Entry, Message, Report, SECTION_LEN, entry_len};
 use crate::mutants::Switches;
@@ -34,6 +34,48 @@ struct Sent {
     /// The frame as it went out: smaller than its entries, and sent again as it is.
     frame: Vec<u8>,
     units: u64,
+    sent_ns: u64,
+    /// Units of each limit in it.
+    of: Vec<(LimitId, Spent)>,
+}
+
+/// Units that wait for their owner's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) leased: u64,
+    pub(crate) unleased: u64,
+}
+
+impl Spent {
+    fn add(&mut self, entry: &Entry) {
+        let place = if entry.leased {
+            &mut self.leased
+        } else {
+            &mut self.unleased
+        };
+        // What was given back is not spent.
+        let used = if entry.refund { 0 } else { entry.used };
+        *place = place.saturating_add(used);
+    }
+
+    pub(crate) fn units(self) -> u64 {
+        self.leased.saturating_add(self.unleased)
+    }
+}
+
+/// Sums of entries that are sorted by cell, and so by limit.
+fn by_limit(entries: &[Entry]) -> Vec<(LimitId, Spent)> {
+    let mut of: Vec<(LimitId, Spent)> = Vec::new();
+    for entry in entries {
+        let limit = entry.cell.limit;
+        if of.last().is_none_or(|(last, _)| *last != limit) {
+            of.push((limit, Spent::default()));
+        }
+        if let Some((_, spent)) = of.last_mut() {
+            spent.add(entry);
+        }
+    }
+    of
 }
 
 /// Batches to one peer.
@@ -89,6 +131,7 @@ impl Outbox {
         entries.sort_by_key(|entry| entry.cell);
         self.last_seq += 1;
         let units = entries.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.used));
+        let of = by_limit(&entries);
         let mut frame = Vec::new();
         Message::Report(Report {
             seq: self.last_seq,
@@ -108,6 +151,8 @@ impl Outbox {
             seq: self.last_seq,
             frame,
             units,
+            sent_ns: now_ns,
+            of,
         });
         self.unacked.back().map(|sent| &sent.frame[..])
     }
@@ -137,6 +182,13 @@ impl Outbox {
             }
         }
         used
+    }
+
+    /// What is not acknowledged, by limit, with when it was sent. What is not sent yet was taken a moment ago, and is the next batch's.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (LimitId, Spent, u64)> + '_ {
+        self.unacked
+            .iter()
+            .flat_map(|sent| sent.of.iter().map(move |(limit, spent)| (*limit, *spent, sent.sent_ns)))
     }
 
     pub(crate) fn unacked(&self) -> usize {
@@ -186,6 +238,8 @@ impl Outbox {
                 seq: withdrawn,
                 frame,
                 units: 0,
+                sent_ns: 0,
+                of: Vec::new(),
             });
         }
         Ok(entries)

@@ -300,6 +300,7 @@ impl Store for MapStore {
                 place.asked = false;
             }
             if !place.is_clean() && !sink.accepts(cell) {
+                sink.leaves(cell, place.leased.saturating_add(place.unleased));
                 self.dirty.insert(cell);
                 continue;
             }

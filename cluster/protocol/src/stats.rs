@@ -2,13 +2,15 @@
 
 use alloc::collections::BTreeMap;
 
-use crate::id::NodeId;
+use crate::id::{LimitId, NodeId};
 
 /// Counters and sizes of a node. Counters start at 0 with the node and only rise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStats {
     /// Per peer.
     pub peers: BTreeMap<NodeId, PeerStats>,
+    /// Per limit in force here.
+    pub by_limit: BTreeMap<LimitId, LimitStats>,
     /// Nodes known, without this one.
     pub members: usize,
     /// Links that are up.
@@ -76,4 +78,26 @@ pub struct PeerStats {
     pub waiting_bytes: usize,
     /// Its strikes for impossible reports.
     pub strikes: u32,
+}
+
+/// How far the books of one limit are behind, as far as this node can know: its own part. The parts of all nodes add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitStats {
+    /// Units above the burst in this node's books, over all keys that it owns: admitted, or presumed so, and not paid back yet.
+    pub excess_units: u64,
+    /// Units spent here that no owner has confirmed: in the cells, or on their way.
+    pub unconfirmed_units: u64,
+    /// Of those, units that nobody may have set aside. `Eventual`: what was spent without a lease, and all that waits for an owner
+    /// without a link. `Bounded`: what was spent without a lease, and what waits in the cells. `Strict`: none.
+    pub unbacked_units: u64,
+    /// How long the oldest of the unconfirmed units has waited; 0 if there are none.
+    pub staleness_ns: u64,
+}
+
+impl LimitStats {
+    /// An estimate of the units that are admitted above the limit now: what the books say, and at worst all that they do not know of.
+    #[must_use]
+    pub fn over_admission_units(&self) -> u64 {
+        self.excess_units.saturating_add(self.unbacked_units)
+    }
 }

@@ -24,6 +24,10 @@ pub trait DrainSink {
     fn accepts(&mut self, cell: Cell) -> bool;
     /// Takes it; only after [`accepts`](DrainSink::accepts) said so.
     fn take(&mut self, cell: Cell, drained: Drained);
+    /// Told of use that stays in the store, since [`accepts`](DrainSink::accepts) refused its cell.
+    fn leaves(&mut self, cell: Cell, used: u64) {
+        let _ = (cell, used);
+    }
 }
 
 /// Which cells to drain.

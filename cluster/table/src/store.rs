@@ -180,6 +180,8 @@ impl TableStore {
                     ..Drained::default()
                 };
                 sink.take(*cell, drained);
+            } else {
+                sink.leaves(*cell, *used);
             }
             !takes
         });
@@ -245,8 +247,15 @@ impl Store for TableStore {
         };
         // Of the two only one is called at a time.
         let sink = RefCell::new(sink);
-        let mut accepts = |key: u64, place: usize| match cell(key, place) {
-            Some(cell) => sink.borrow_mut().accepts(cell),
+        let mut accepts = |key: u64, place: usize, units: u64| match cell(key, place) {
+            Some(cell) => {
+                let mut sink = sink.borrow_mut();
+                let takes = sink.accepts(cell);
+                if !takes {
+                    sink.leaves(cell, units);
+                }
+                takes
+            }
             None => {
                 *unknown += 1;
                 false

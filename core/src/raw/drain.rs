@@ -187,14 +187,14 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// Offers what is listed in a map to `accepts`, by key and limit, and takes out what that accepts. The rest stays where it is
-    /// and is listed as dirty: the cell is the send queue.
+    /// Offers what is listed in a map to `accepts`, by key, limit and units, and takes out what that accepts. The rest stays where it
+    /// is and is listed as dirty: the cell is the send queue.
     ///
     /// Cost: one look at each 256 cells, and work for each that is listed.
     pub(crate) fn drain(
         &mut self,
         map: Map,
-        accepts: &mut dyn FnMut(u64, usize) -> bool,
+        accepts: &mut dyn FnMut(u64, usize, u64) -> bool,
         take: &mut dyn FnMut(Report),
     ) {
         if map == Map::Urgent {
@@ -240,7 +240,7 @@ impl<'a> Syncer<'a> {
         &self,
         map: Map,
         cell: Cell<'a>,
-        accepts: &mut dyn FnMut(u64, usize) -> bool,
+        accepts: &mut dyn FnMut(u64, usize, u64) -> bool,
         take: &mut dyn FnMut(Report),
     ) {
         let number = cell.number;
@@ -264,7 +264,7 @@ impl<'a> Syncer<'a> {
             let load_key = || cell.k.load(order(Site::DrainKey, Ordering::Acquire));
             let mut key = load_key();
             let limit = self.limit_of(key);
-            if !accepts(key, limit) {
+            if !accepts(key, limit, units) {
                 self.side.mark(Map::Dirty, number);
                 return;
             }
@@ -491,7 +491,7 @@ mod tests {
         assert!(Syncer::new(&one).is_none(), "there is one for all mappings");
         assert!(one.decide(client, 0, &asked(1)).allowed && other.decide(client, 0, &asked(2)).allowed);
         let mut reports = Vec::new();
-        syncer.drain(Map::Urgent, &mut |_, _| true, &mut |report| reports.push(report));
+        syncer.drain(Map::Urgent, &mut |_, _, _| true, &mut |report| reports.push(report));
         assert_eq!(reports.iter().map(|report| report.units).collect::<Vec<_>>(), [3]);
         assert_eq!(reports[0].key, one.key(client, 0));
 

@@ -94,7 +94,8 @@ impl Member {
             Stage::Running(driver) => driver.clone(),
             _ => return,
         };
-        super::metrics::text(&driver.stats(), &driver.peers(), text);
+        let limits = limit_ids(self.plan.modes.len());
+        super::metrics::text(&driver.stats(), &driver.peers(), &limits, text);
     }
 
     /// Puts limits in force on all nodes, one for each that there is.

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ratelimit_protocol::{LimitId, LimitStats};
 use ratelimit_quic::{DriverStats, HandshakeRefusal, ModeOfWork, PeerState};
 
 use crate::metrics::{Metric, counter, gauge, head, sample};
@@ -134,8 +135,32 @@ const PEER_METRICS: [Metric<PeerState>; 6] = [
     ),
 ];
 
-/// Adds what a node exports.
-pub(crate) fn text(stats: &DriverStats, peers: &[PeerState], text: &mut String) {
+/// Of each limit, by its place among the limiter's: what docs/consistency.md defines.
+const LIMIT_METRICS: [Metric<LimitStats>; 4] = [
+    gauge(
+        "ratelimit_cluster_limit_over_admission_units",
+        "An estimate of the units that are admitted above the limit now, this node's part: excess in its books, and spent unseen.",
+        |l| l.over_admission_units() as f64,
+    ),
+    gauge(
+        "ratelimit_cluster_limit_excess_units",
+        "Units above the burst in this node's books, over all keys that it owns, that are not paid back yet.",
+        |l| l.excess_units as f64,
+    ),
+    gauge(
+        "ratelimit_cluster_limit_unconfirmed_units",
+        "Units that were spent here and that no owner has confirmed, in the table or on their way.",
+        |l| l.unconfirmed_units as f64,
+    ),
+    gauge(
+        "ratelimit_cluster_limit_staleness_seconds",
+        "How long the oldest of the unconfirmed units has waited: so far behind is what owners know of this node.",
+        |l| l.staleness_ns as f64 / 1e9,
+    ),
+];
+
+/// Adds what a node exports. `limits`: their numbers in the cluster, in their order; of others nothing is told.
+pub(crate) fn text(stats: &DriverStats, peers: &[PeerState], limits: &[LimitId], text: &mut String) {
     for metric in METRICS {
         metric.write(stats, text);
     }
@@ -163,6 +188,18 @@ pub(crate) fn text(stats: &DriverStats, peers: &[PeerState], text: &mut String) 
         sample(text, name, &[], left.round());
     }
 
+    let places = limits.iter().enumerate().map(|(place, id)| (place.to_string(), id));
+    let known: Vec<(String, &LimitStats)> = places
+        .filter_map(|(place, id)| Some((place, stats.node.by_limit.get(id)?)))
+        .collect();
+    for metric in LIMIT_METRICS {
+        metric.write_each(
+            "limit",
+            known.iter().map(|(place, limit)| (place.as_str(), *limit)),
+            text,
+        );
+    }
+
     for metric in PEER_METRICS {
         metric.write_each("peer", peers.iter().map(|peer| (peer.name.as_str(), peer)), text);
     }
@@ -175,9 +212,11 @@ mod tests {
     #[test]
     fn names_are_told_apart_and_counters_end_as_counters_do() {
         assert!(METRICS.iter().all(Metric::is_named_well) && PEER_METRICS.iter().all(Metric::is_named_well));
+        assert!(LIMIT_METRICS.iter().all(Metric::is_named_well));
         let of_node = METRICS.iter().map(|metric| metric.name);
         let of_peers = PEER_METRICS.iter().map(|metric| metric.name);
-        let mut names: Vec<&str> = of_node.chain(of_peers).collect();
+        let of_limits = LIMIT_METRICS.iter().map(|metric| metric.name);
+        let mut names: Vec<&str> = of_node.chain(of_peers).chain(of_limits).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
@@ -187,7 +226,22 @@ mod tests {
     #[test]
     fn every_line_is_a_sample_or_a_comment() {
         let mut out = String::new();
-        text(&DriverStats::default(), &[], &mut out);
+        let mut stats = DriverStats::default();
+        let limit = LimitStats {
+            excess_units: 5,
+            unconfirmed_units: 7,
+            unbacked_units: 3,
+            staleness_ns: 1_500_000_000,
+        };
+        stats.node.by_limit = [(LimitId(513), limit), (LimitId(9), limit)].into();
+        text(&stats, &[], &[LimitId(512), LimitId(513)], &mut out);
+        assert!(out.contains("\nratelimit_cluster_limit_over_admission_units{limit=\"1\"} 8\n"));
+        assert!(out.contains("\nratelimit_cluster_limit_staleness_seconds{limit=\"1\"} 1.5\n"));
+        assert_eq!(
+            out.matches("{limit=").count(),
+            LIMIT_METRICS.len(),
+            "only of limits that are this limiter's"
+        );
         assert!(out.contains("\nratelimit_cluster_handshakes_refused_total{reason=\"expired\"} 0\n"));
         assert!(out.contains("\nratelimit_cluster_mode_of_work{mode=\"whole\"} 0\n"));
         for line in out.lines() {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use super::{Account, Booked, Desk, Offer, Reporter, Terms};
-use crate::id::{Cell, NodeId};
+use crate::id::{Cell, LimitId, NodeId};
 use crate::limits::LimitNumbers;
 use crate::message::{Entry, LeaseAck};
 
@@ -41,13 +41,11 @@ impl Ledger {
         self.accounts.values().map(|account| account.holders.len()).sum()
     }
 
-    /// The largest debt, in units.
-    pub(crate) fn largest_debt(&self, now_ns: u64) -> u64 {
+    /// Each key's debt, in units, in the order of their limits.
+    pub(crate) fn debts(&self, now_ns: u64) -> impl Iterator<Item = (LimitId, u64)> + '_ {
         self.accounts
-            .values()
-            .map(|account| account.debt(now_ns))
-            .max()
-            .unwrap_or(0)
+            .iter()
+            .map(move |(cell, account)| (cell.limit, account.debt(now_ns)))
     }
 
     pub(crate) fn get(&self, cell: Cell) -> Option<&Account> {

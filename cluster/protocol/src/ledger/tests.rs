@@ -135,7 +135,7 @@ proptest! {
         for (who, units, gap) in reports {
             now_ns += gap;
             ledger.book(&used(units), &reporter(if who { A } else { B }), &limit, &terms(now_ns));
-            prop_assert!(ledger.largest_debt(now_ns) <= 3 * burst + 1);
+            prop_assert!(ledger.debts(now_ns).all(|(_, debt)| debt <= 3 * burst + 1));
         }
     }
 

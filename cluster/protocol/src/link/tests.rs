@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn entry(key: u64, used: u64) -> Entry {
     Entry {
         cell: Cell {
-            limit: crate::id::LimitId(key as u32 % 3),
+            limit: LimitId(key as u32 % 3),
             key: Key(key),
         },
         used,
@@ -64,7 +64,7 @@ fn a_batch_never_outgrows_its_bytes() {
         // The worst case for sections: every entry is of another limit.
         outbox.add(Entry {
             cell: Cell {
-                limit: crate::id::LimitId(u32::MAX - key as u32),
+                limit: LimitId(u32::MAX - key as u32),
                 key: Key(key),
             },
             denied: u64::MAX,

@@ -5,8 +5,10 @@
 //! - `owner.rs`: this node's books for the keys that it owns;
 //! - `holder.rs`: the leases that it holds, and the rules it gives to its store;
 //! - `report.rs`: what its store drains;
-//! - `transmit.rs`: what goes out.
+//! - `transmit.rs`: what goes out;
+//! - `figures.rs`: its sizes and counters.
 
+mod figures;
 mod holder;
 mod links;
 mod owner;
@@ -31,7 +33,7 @@ use crate::link::Link;
 use crate::membership::{Membership, Standing};
 use crate::ownership::{Ownership, PARTITIONS, partition};
 use crate::rules::Rules;
-use crate::stats::{NodeStats, PeerStats};
+use crate::stats::NodeStats;
 use crate::store::Store;
 
 /// Membership is looked at this often.
@@ -97,6 +99,8 @@ pub struct Node {
     rules: BTreeMap<LimitId, Rules>,
     rules_due_ns: u64,
     cut: [Vec<bool>; 2],
+    /// Units that the store kept in the last pass over all since nobody could be sent them, and since when: by limit.
+    left_in_store: BTreeMap<LimitId, (u64, u64)>,
     next_pass_ns: u64,
     next_check_ns: u64,
     /// After a loss of an owner, until then: new accounts may have been in its books, and first listen.
@@ -159,6 +163,7 @@ impl Node {
             rules: BTreeMap::new(),
             rules_due_ns: now_ns,
             cut: [vec![false; PARTITIONS], vec![false; PARTITIONS]],
+            left_in_store: BTreeMap::new(),
             next_pass_ns: now_ns + phase_ns,
             next_check_ns: now_ns,
             orphans_until_ns: 0,
@@ -304,43 +309,6 @@ impl Node {
     /// The limits in force here.
     pub fn limits(&self) -> impl Iterator<Item = &LimitSpec> {
         self.limits.all().map(|limit| &limit.spec)
-    }
-
-    /// Sizes and counters. Cost: walks the books.
-    #[must_use]
-    pub fn stats(&self) -> NodeStats {
-        let peers = self.peers.iter().map(|(id, peer)| {
-            let waiting_bytes = peer.link.and_then(|link| self.links.get(&link));
-            let waiting_bytes = waiting_bytes.map_or(0, |link| link.out.iter().map(|out| out.held()).sum());
-            let stats = PeerStats {
-                drained_units: peer.outbox.drained_units,
-                acked_units: peer.outbox.acked_units,
-                in_flight_units: peer.outbox.unacked_units(),
-                withdrawn_units: peer.outbox.withdrawn_units,
-                doubled_units: peer.outbox.doubled_units,
-                applied_units: peer.inbox.applied_units,
-                repeated_batches: peer.inbox.repeated,
-                unacked_batches: peer.outbox.unacked(),
-                waits_ns: peer.outbox.waits_since().map_or(0, |at| self.now_ns.saturating_sub(at)),
-                waiting_answers: peer.waiting_answers(),
-                waiting_bytes,
-                strikes: peer.strikes,
-            };
-            (*id, stats)
-        });
-        NodeStats {
-            peers: peers.collect(),
-            members: self.membership.len(),
-            links: self.links.len(),
-            accounts: self.ledger.len(),
-            holders: self.ledger.holders(),
-            largest_debt: self.ledger.largest_debt(self.now_ns),
-            leases: self.leases.len(),
-            held_back: self.held_back.len(),
-            limits: self.limits.len(),
-            events: self.events.len(),
-            ..self.count.clone()
-        }
     }
 
     /// Each link may have something to say.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::Node;
 use super::peer::Peer;
 use crate::event::Event;
-use crate::id::{Cell, LinkId, NodeId, Stream};
+use crate::id::{Cell, LimitId, LinkId, NodeId, Stream};
 use crate::leases::Leases;
 use crate::limits::Limits;
 use crate::link::Link;
@@ -30,6 +30,8 @@ struct Sink<'a> {
     links: &'a BTreeMap<LinkId, Link>,
     leases: &'a mut Leases,
     own: Vec<Entry>,
+    /// Units that stay in the store, by limit.
+    left: BTreeMap<LimitId, u64>,
     touched: BTreeSet<NodeId>,
     units: u64,
     /// The owner of the cell that was accepted last, which is the one that is taken next.
@@ -70,6 +72,14 @@ impl DrainSink for Sink<'_> {
         };
         self.accepted = ready.then_some((cell, owner));
         ready
+    }
+
+    fn leaves(&mut self, cell: Cell, used: u64) {
+        // No more limits than are known here: a store may have some of its own.
+        if used > 0 && self.limits.get(cell.limit).is_some() {
+            let units = self.left.entry(cell.limit).or_default();
+            *units = units.saturating_add(used);
+        }
     }
 
     fn take(&mut self, cell: Cell, drained: Drained) {
@@ -123,13 +133,15 @@ impl Node {
             links: &self.links,
             leases: &mut self.leases,
             own: Vec::new(),
+            left: BTreeMap::new(),
             touched: BTreeSet::new(),
             units: 0,
             accepted: None,
         };
         store.drain(if full { Pass::All } else { Pass::Urgent }, &mut sink);
-        let (own, mut touched, units) = (sink.own, sink.touched, sink.units);
+        let (own, mut touched, units, left) = (sink.own, sink.touched, sink.units, sink.left);
         if full {
+            self.note_left(left);
             self.ask_for_held(&mut touched, store);
         }
         for id in touched {
@@ -139,6 +151,16 @@ impl Node {
             self.count.own_units = self.count.own_units.saturating_add(units);
             self.book_own(&own, store);
         }
+    }
+
+    /// What the store kept in a pass over all: since when, by limit.
+    fn note_left(&mut self, left: BTreeMap<LimitId, u64>) {
+        let (before, now_ns) = (core::mem::take(&mut self.left_in_store), self.now_ns);
+        let since = |limit: &LimitId| before.get(limit).map_or(now_ns, |(_, since_ns)| *since_ns);
+        self.left_in_store = left
+            .into_iter()
+            .map(|(limit, units)| (limit, (units, since(&limit))))
+            .collect();
     }
 
     fn book_own<S: Store>(&mut self, own: &[Entry], store: &mut S) {

@@ -358,5 +358,6 @@ fn a_cold_start_on_all_nodes_stays_near_the_burst_and_the_rate_is_kept() {
     }
 }
 
+mod estimate;
 mod faults;
 mod hard;

@@ -1,0 +1,71 @@
+//! What a node says of how far the books of a limit are behind: it rises while a peer is cut off, and falls once it is healed.
+
+use super::*;
+use crate::stats::LimitStats;
+
+impl Net {
+    fn figures(&self, i: usize) -> LimitStats {
+        self.places[i].node.stats().by_limit[&LIMIT]
+    }
+}
+
+/// Two nodes that both spend, and which of them does not own the key.
+fn pair(mode: Mode) -> (Net, usize, usize) {
+    let mut net = Net::new(2, spec(limit(1000, 100), mode), |_| {});
+    net.run(2 * SECOND, flood(MS));
+    let owner = net.owner();
+    (net, owner, 1 - owner)
+}
+
+#[test]
+fn over_admission_and_staleness_rise_while_a_peer_is_cut_off_and_fall_once_it_is_healed() {
+    let (mut net, owner, other) = pair(Mode::Eventual);
+    let whole = net.figures(other);
+    assert!(whole.staleness_ns <= 10 * MS, "{whole:?}");
+    assert!(net.figures(owner).staleness_ns <= 100 * MS, "it is its own owner");
+
+    net.cut_between(owner, other);
+    let mut last = whole;
+    for _ in 0..5 {
+        net.run(200 * MS, flood(MS));
+        let cut = net.figures(other);
+        assert!(cut.staleness_ns >= last.staleness_ns + 150 * MS, "{last:?}, {cut:?}");
+        assert!(cut.unconfirmed_units > last.unconfirmed_units, "{last:?}, {cut:?}");
+        assert!(
+            cut.over_admission_units() > last.over_admission_units(),
+            "{last:?}, {cut:?}"
+        );
+        last = cut;
+    }
+    // The estimate covers what the two really admitted too much: it is high, never low.
+    let excess = net.oracle.excess();
+    let told: u64 = [owner, other]
+        .iter()
+        .map(|i| net.figures(*i).over_admission_units())
+        .sum();
+    assert!(i128::from(told) >= excess, "{told} of {excess}");
+
+    net.link(owner, other);
+    net.run(100 * MS, |_, _| {});
+    let healed = net.figures(other);
+    assert_eq!(
+        (healed.unconfirmed_units, healed.staleness_ns),
+        (0, 0),
+        "all is confirmed"
+    );
+    net.run(5 * SECOND, |_, _| {});
+    for i in [owner, other] {
+        assert_eq!(net.figures(i), LimitStats::default(), "and in time paid back");
+    }
+}
+
+#[test]
+fn what_a_strict_limit_leaves_unconfirmed_is_old_and_not_too_much() {
+    let (mut net, owner, other) = pair(Mode::Strict { floor_ppm: 0 });
+    net.cut_between(owner, other);
+    net.run(300 * MS, flood(MS));
+    let cut = net.figures(other);
+    assert!(cut.unconfirmed_units > 0 && cut.staleness_ns >= 200 * MS, "{cut:?}");
+    assert_eq!(cut.over_admission_units(), 0, "all of it was granted before");
+    assert!(net.oracle.excess() <= 0);
+}
