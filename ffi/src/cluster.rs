@@ -7,32 +7,13 @@ use ratelimit::Peer;
 use ratelimit::options::OptionValue;
 
 use crate::boundary::{self, Out};
-use crate::config::{change, ratelimit_config};
+use crate::config::{Config, change, ratelimit_config, set_text};
 use crate::decision::{RATELIMIT_NEVER, nanoseconds};
 use crate::limiter::{hold, ratelimit_limiter};
 use crate::result::ratelimit_result;
 
 /// The longest that one who waits for the cluster does not look whether the limiter was closed.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// Sets an option of the cluster to a text that C has given.
-///
-/// # Safety
-/// As for `boundary::text`.
-unsafe fn set_cluster_text(
-    entry: &'static str,
-    config: *mut ratelimit_config,
-    name: &'static str,
-    text: *const c_char,
-) -> ratelimit_result {
-    change(entry, config, |config| {
-        // Safety: guaranteed by caller.
-        match unsafe { boundary::text(text, name) } {
-            Ok(text) => config.set_cluster(name, OptionValue::Text(text.to_owned())),
-            Err(failure) => config.note(name, Err(failure)),
-        }
-    })
-}
 
 /// The cluster: this node's name, as in its certificate: 1 to 64 bytes. Setting any option of the cluster makes the limiter one node of several that keep one limit.
 ///
@@ -47,7 +28,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_node(
     node: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_node", config, "node", node) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_node",
+            config,
+            "node",
+            node,
+        )
+    }
 }
 
 /// The cluster: the address and port that this node listens on, UDP, as "127.0.0.1:7001".
@@ -60,7 +49,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_listen(
     listen: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_listen", config, "listen", listen) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_listen",
+            config,
+            "listen",
+            listen,
+        )
+    }
 }
 
 /// The cluster: the address or DNS name with port that other nodes are told to dial. Default: `listen`, unless that is a wildcard.
@@ -73,7 +70,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_advertise(
     advertise: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_advertise", config, "advertise", advertise) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_advertise",
+            config,
+            "advertise",
+            advertise,
+        )
+    }
 }
 
 /// The cluster: the nodes to dial first: addresses or DNS names with port, with commas between. Default: none.
@@ -86,7 +91,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_seeds(
     seeds: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_seeds", config, "seeds", seeds) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_seeds",
+            config,
+            "seeds",
+            seeds,
+        )
+    }
 }
 
 /// The cluster: the directory that `ratelimit certs` made; the authority, certificate, key and secret are found there unless they are given.
@@ -99,7 +112,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_certs(
     certs: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_certs", config, "certs", certs) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_certs",
+            config,
+            "certs",
+            certs,
+        )
+    }
 }
 
 /// The cluster: the certificate of the authority that all nodes trust: PEM text, or the name of a file.
@@ -112,7 +133,7 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_ca(
     ca: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_ca", config, "ca", ca) }
+    unsafe { set_text(Config::set_cluster, "ratelimit_config_set_cluster_ca", config, "ca", ca) }
 }
 
 /// The cluster: this node's certificate: PEM text, or the name of a file. A file is read again when it changes.
@@ -125,7 +146,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_cert(
     cert: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_cert", config, "cert", cert) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_cert",
+            config,
+            "cert",
+            cert,
+        )
+    }
 }
 
 /// The cluster: the private key of this node's certificate: PEM text, or the name of a file.
@@ -138,7 +167,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_key(
     key: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_key", config, "key", key) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_key",
+            config,
+            "key",
+            key,
+        )
+    }
 }
 
 /// The cluster: what keys the hash of keys, equal on all nodes: 32 hexadecimal digits, or the name of a file with them.
@@ -151,7 +188,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_secret(
     secret: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_secret", config, "secret", secret) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_secret",
+            config,
+            "secret",
+            secret,
+        )
+    }
 }
 
 /// The cluster: what a node may spend on a key that it has no lease for: "eventual", "bounded:20", "strict" or "strict:10%"; for several limits
@@ -165,7 +210,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_mode(
     mode: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_mode", config, "mode", mode) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_mode",
+            config,
+            "mode",
+            mode,
+        )
+    }
 }
 
 /// The cluster: the names of the nodes that own keys, with commas between, the same on all nodes. Needed for bounded and strict. Default: all nodes.
@@ -178,7 +231,15 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_owners(
     owners: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_cluster_text("ratelimit_config_set_cluster_owners", config, "owners", owners) }
+    unsafe {
+        set_text(
+            Config::set_cluster,
+            "ratelimit_config_set_cluster_owners",
+            config,
+            "owners",
+            owners,
+        )
+    }
 }
 
 /// The cluster: what nodes do about keys whose owner they do not hear: "open" (each side takes over), "share" (each side takes its part of
@@ -193,7 +254,8 @@ pub unsafe extern "C" fn ratelimit_config_set_cluster_on_partition(
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
     unsafe {
-        set_cluster_text(
+        set_text(
+            Config::set_cluster,
             "ratelimit_config_set_cluster_on_partition",
             config,
             "on_partition",

@@ -160,11 +160,12 @@ pub(crate) fn change(
     })
 }
 
-/// Sets an option to a text that C has given.
+/// Sets an option to a text that C has given: [`Config::set`] one of the limiter, [`Config::set_cluster`] one of the cluster.
 ///
 /// # Safety
 /// As for `boundary::text`.
-unsafe fn set_text(
+pub(crate) unsafe fn set_text(
+    set: fn(&mut Config, &'static str, OptionValue) -> Result<(), Failure>,
     entry: &'static str,
     config: *mut ratelimit_config,
     name: &'static str,
@@ -173,7 +174,7 @@ unsafe fn set_text(
     change(entry, config, |config| {
         // Safety: guaranteed by caller.
         match unsafe { boundary::text(text, name) } {
-            Ok(text) => config.set(name, OptionValue::Text(text.to_owned())),
+            Ok(text) => set(config, name, OptionValue::Text(text.to_owned())),
             Err(failure) => config.note(name, Err(failure)),
         }
     })
@@ -283,7 +284,7 @@ pub unsafe extern "C" fn ratelimit_config_set_path(
     path: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_text("ratelimit_config_set_path", config, "path", path) }
+    unsafe { set_text(Config::set, "ratelimit_config_set_path", config, "path", path) }
 }
 
 /// How often the snapshot is written, in nanoseconds, from 1. Default: every second.
@@ -308,7 +309,7 @@ pub unsafe extern "C" fn ratelimit_config_set_restore(
     restore: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_text("ratelimit_config_set_restore", config, "restore", restore) }
+    unsafe { set_text(Config::set, "ratelimit_config_set_restore", config, "restore", restore) }
 }
 
 /// One table for all processes of this user on this host that give the same name. NULL: for this process and those that it
@@ -326,7 +327,7 @@ pub unsafe extern "C" fn ratelimit_config_set_share(
         return change(ENTRY, config, |config| config.set("share", OptionValue::Bool(true)));
     }
     // Safety: guaranteed by caller.
-    unsafe { set_text(ENTRY, config, "share", name) }
+    unsafe { set_text(Config::set, ENTRY, config, "share", name) }
 }
 
 /// Whether the limits of this config replace those that a shared table has, in place of an error. Default: false.
@@ -351,7 +352,7 @@ pub unsafe extern "C" fn ratelimit_config_set_clock(
     clock: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_text("ratelimit_config_set_clock", config, "clock", clock) }
+    unsafe { set_text(Config::set, "ratelimit_config_set_clock", config, "clock", clock) }
 }
 
 /// What clients get that find the table full: "share" (a cell that several share), "deny", or "allow" (no limit). Default: "share".
@@ -364,7 +365,15 @@ pub unsafe extern "C" fn ratelimit_config_set_overflow(
     overflow: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_text("ratelimit_config_set_overflow", config, "overflow", overflow) }
+    unsafe {
+        set_text(
+            Config::set,
+            "ratelimit_config_set_overflow",
+            config,
+            "overflow",
+            overflow,
+        )
+    }
 }
 
 /// The secret that keys the hash of keys: 32 hexadecimal digits. Default: a random one.
@@ -377,7 +386,15 @@ pub unsafe extern "C" fn ratelimit_config_set_hash_key(
     hash_key: *const c_char,
 ) -> ratelimit_result {
     // Safety: guaranteed by caller.
-    unsafe { set_text("ratelimit_config_set_hash_key", config, "hash_key", hash_key) }
+    unsafe {
+        set_text(
+            Config::set,
+            "ratelimit_config_set_hash_key",
+            config,
+            "hash_key",
+            hash_key,
+        )
+    }
 }
 
 /// Frees a config. NULL is nothing to free, and no error.
