@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use common::cluster::{addresses, certificates, linked, start};
 use common::node::{Node, PATIENCE, wait};
 use serde_json::Value;
 
@@ -42,13 +43,40 @@ fn used(directory: &Path) -> Node {
     node
 }
 
+/// Two nodes of a cluster that hear each other and have spent something.
+fn pair(directory: &Path) -> [Node; 2] {
+    certificates(directory);
+    let addresses = addresses();
+    let nodes = ["a", "b"].map(|name| start(directory, &addresses, name, "eventual"));
+    for node in &nodes {
+        wait("the link", || (linked(node) == 1).then_some(()));
+        node.http("POST", "/v1/check", "", r#"{"key": "a"}"#);
+    }
+    nodes
+}
+
 #[test]
 fn names_help_and_types_are_as_prometheus_wants_them() {
     if !found("promtool") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let node = used(directory.path());
+    let alone = used(directory.path());
+    let [clustered, _other] = pair(directory.path());
+    for node in [alone, clustered] {
+        checked(&node);
+    }
+
+    let rules = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(packaging("alerts.yml"))
+        .output();
+    let rules = rules.unwrap();
+    assert!(rules.status.success(), "{rules:?}");
+}
+
+/// Has what the node exports checked by Prometheus's own tool.
+fn checked(node: &Node) {
     let text = node.http("GET", "/metrics", "", "").1;
     let text = text.split_once("\r\n\r\n").unwrap().1;
     let mut promtool = Command::new("promtool")
@@ -62,13 +90,6 @@ fn names_help_and_types_are_as_prometheus_wants_them() {
     let output = promtool.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(common::stdout(&output).to_owned() + &common::stderr(&output), "");
-
-    let rules = Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(packaging("alerts.yml"))
-        .output();
-    let rules = rules.unwrap();
-    assert!(rules.status.success(), "{rules:?}");
 }
 
 /// Killed when dropped.
@@ -85,14 +106,14 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn start(directory: &Path, target: &str) -> Prometheus {
+    fn start(directory: &Path, targets: &[&str]) -> Prometheus {
         let config = directory.join("prometheus.yml");
         let rules = packaging("alerts.yml").display().to_string();
         fs::write(
             &config,
             format!(
                 "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [\"{rules}\"]\nscrape_configs:\n\
-                 - job_name: ratelimit\n  static_configs: [{{ targets: [\"{target}\"] }}]\n"
+                 - job_name: ratelimit\n  static_configs: [{{ targets: {targets:?} }}]\n"
             ),
         )
         .unwrap();
@@ -123,6 +144,14 @@ impl Prometheus {
         serde_json::from_str(told.split_once("\r\n\r\n")?.1).ok()
     }
 
+    /// The rules of all groups.
+    fn rules(&self) -> Option<Vec<Value>> {
+        let told = self.get("/api/v1/rules")?;
+        let groups = told["data"]["groups"].as_array()?;
+        let rules = groups.iter().map(|group| group["rules"].as_array().cloned());
+        Some(rules.collect::<Option<Vec<_>>>()?.concat())
+    }
+
     /// The samples that an expression selects.
     fn query(&self, expression: &str) -> Option<usize> {
         let mut escaped = String::new();
@@ -144,17 +173,18 @@ fn prometheus_scrapes_it_and_every_panel_and_alert_finds_its_metrics() {
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(packaging("grafana-dashboard.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    assert!(panels.len() >= 15);
+    assert!(panels.len() >= 25);
     if !found("prometheus") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let node = used(directory.path());
-    let prometheus = Prometheus::start(directory.path(), &node.http);
+    let [a, mut b] = pair(directory.path());
+    let prometheus = Prometheus::start(directory.path(), &[&node.http, &a.http, &b.http]);
     wait("two scrapes", || {
-        (prometheus.query("count_over_time(ratelimit_uptime_seconds[1m]) > 1") == Some(1)).then_some(())
+        (prometheus.query("count_over_time(ratelimit_uptime_seconds[1m]) > 1") == Some(3)).then_some(())
     });
-    assert_eq!(prometheus.query("up{job=\"ratelimit\"} == 1"), Some(1));
+    assert_eq!(prometheus.query("up{job=\"ratelimit\"} == 1"), Some(3));
     for panel in panels {
         for target in panel["targets"].as_array().unwrap() {
             let expression = target["expr"].as_str().unwrap();
@@ -183,14 +213,23 @@ fn prometheus_scrapes_it_and_every_panel_and_alert_finds_its_metrics() {
             looked_for += 1;
         }
     }
-    assert!(looked_for >= 12, "{looked_for}");
+    assert!(looked_for >= 25, "{looked_for}");
     let told = wait("the rules to be evaluated", || {
-        let told = prometheus.get("/api/v1/rules")?;
-        let rules = told["data"]["groups"][0]["rules"].as_array()?.clone();
+        let rules = prometheus.rules()?;
         rules.iter().all(|rule| rule["health"] == "ok").then_some(rules)
     });
-    assert!(told.len() >= 11);
+    assert!(told.len() >= 21);
     for rule in &told {
         assert_eq!(rule["state"], "inactive", "{rule}");
+    }
+
+    // One is killed: what says so waits only for its time to pass.
+    b.kill();
+    for alert in ["RatelimitDown", "RatelimitPeerLost", "RatelimitNodeAlone"] {
+        wait(alert, || {
+            let rules = prometheus.rules()?;
+            let rule = rules.iter().find(|rule| rule["name"] == alert)?;
+            (rule["state"] == "pending").then_some(())
+        });
     }
 }

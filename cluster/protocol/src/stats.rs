@@ -92,6 +92,10 @@ pub struct LimitStats {
     pub unbacked_units: u64,
     /// How long the oldest of the unconfirmed units has waited; 0 if there are none.
     pub staleness_ns: u64,
+    /// Nodes that own keys of it: those in view, or the configured ones.
+    pub owners: usize,
+    /// Of those, nodes that are not heard: their keys have no owner.
+    pub owners_unheard: usize,
 }
 
 impl LimitStats {

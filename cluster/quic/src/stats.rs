@@ -36,6 +36,8 @@ pub struct PeerState {
     pub received_bytes: u64,
     /// Links that came up.
     pub links_up: u64,
+    /// Its strikes for reports of more than it can have spent; from the third on its reports are ignored.
+    pub strikes: u32,
 }
 
 /// Counters and sizes of a driver. A copy that the thread makes about twice a second.

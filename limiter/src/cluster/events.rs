@@ -34,7 +34,7 @@ crate::event_table! {
     PEER_SUSPECT: WARN, "peer_suspect", "a peer fell silent", "node, peer, left_out",
         "Its process, its machine or the network between. It keeps what it owns; peer_dead follows if it stays silent.";
     PEER_DEAD: WARN, "peer_dead", "a peer is taken for dead", "node, peer, left_out",
-        "Its keys of eventual limits get other owners. Start it again, or mend the network; a node that is gone for good is forgotten by itself.";
+        "Its keys of eventual limits get other owners. Start it again, or mend the network; one that is gone for good is forgotten after an hour.";
     PEER_LEFT: INFO, "peer_left", "a peer left", "node, peer, left_out",
         "It said goodbye and handed over what it owned. Nothing to do.";
     OWNERS_CHANGED: INFO, "owners_changed", "the owners of keys changed", "node, owners, nodes, left_out",

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ratelimit_protocol::membership::Standing;
 use ratelimit_protocol::{LimitId, LimitStats};
 use ratelimit_quic::{DriverStats, HandshakeRefusal, ModeOfWork, PeerState};
 
@@ -102,11 +103,21 @@ const METRICS: [Metric<DriverStats>; 20] = [
 ];
 
 /// Of each peer. Names of peers are those in their certificates, so there are at most as many as nodes may be.
-const PEER_METRICS: [Metric<PeerState>; 6] = [
+const PEER_METRICS: [Metric<PeerState>; 8] = [
     gauge(
         "ratelimit_cluster_peer_linked",
         "1 if there is a link to this peer.",
         |p| f64::from(u8::from(p.linked)),
+    ),
+    gauge(
+        "ratelimit_cluster_peer_missed",
+        "1 if this peer fell silent and said no goodbye, until it is heard again or forgotten after an hour.",
+        |p| f64::from(u8::from(matches!(p.standing, Standing::Suspect | Standing::Dead))),
+    ),
+    gauge(
+        "ratelimit_cluster_peer_strikes",
+        "Times that this peer reported more than it can have spent; from the third on its reports are ignored.",
+        |p| f64::from(p.strikes),
     ),
     gauge(
         "ratelimit_cluster_peer_rtt_seconds",
@@ -136,7 +147,7 @@ const PEER_METRICS: [Metric<PeerState>; 6] = [
 ];
 
 /// Of each limit, by its place among the limiter's: what docs/consistency.md defines.
-const LIMIT_METRICS: [Metric<LimitStats>; 4] = [
+const LIMIT_METRICS: [Metric<LimitStats>; 6] = [
     gauge(
         "ratelimit_cluster_limit_over_admission_units",
         "An estimate of the units that are admitted above the limit now, this node's part: excess in its books, and spent unseen.",
@@ -156,6 +167,16 @@ const LIMIT_METRICS: [Metric<LimitStats>; 4] = [
         "ratelimit_cluster_limit_staleness_seconds",
         "How long the oldest of the unconfirmed units has waited: so far behind is what owners know of this node.",
         |l| l.staleness_ns as f64 / 1e9,
+    ),
+    gauge(
+        "ratelimit_cluster_limit_owners",
+        "Nodes that own keys of this limit: those in view, or the configured ones.",
+        |l| l.owners as f64,
+    ),
+    gauge(
+        "ratelimit_cluster_limit_owners_unheard",
+        "Of those, nodes that are not heard: their keys have no owner here.",
+        |l| l.owners_unheard as f64,
     ),
 ];
 
@@ -232,6 +253,7 @@ mod tests {
             unconfirmed_units: 7,
             unbacked_units: 3,
             staleness_ns: 1_500_000_000,
+            ..LimitStats::default()
         };
         stats.node.by_limit = [(LimitId(513), limit), (LimitId(9), limit)].into();
         text(&stats, &[], &[LimitId(512), LimitId(513)], &mut out);

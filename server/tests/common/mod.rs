@@ -5,6 +5,7 @@
     reason = "each test file is a crate of its own and uses its own part"
 )]
 
+pub mod cluster;
 pub mod node;
 pub mod oracle;
 

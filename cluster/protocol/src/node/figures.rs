@@ -47,10 +47,23 @@ impl Node {
         }
     }
 
+    /// How many nodes own keys, and how many of those are not heard.
+    fn owners_of(&self, hard: bool) -> LimitStats {
+        let owners = if hard { &self.hard } else { &self.soft }.candidates();
+        let unheard = owners.iter().filter(|owner| !self.membership.hears(**owner));
+        LimitStats {
+            owners: owners.len(),
+            owners_unheard: unheard.count(),
+            ..LimitStats::default()
+        }
+    }
+
     /// How far the books of each limit are behind, and the largest debt of one key.
     fn by_limit(&self) -> (BTreeMap<LimitId, LimitStats>, u64) {
-        let known = self.limits.all().map(|limit| limit.spec.id);
-        let mut by_limit: BTreeMap<LimitId, LimitStats> = known.map(|id| (id, LimitStats::default())).collect();
+        let known = self.limits.all().map(|limit| limit.spec);
+        let mut by_limit: BTreeMap<LimitId, LimitStats> = known
+            .map(|spec| (spec.id, self.owners_of(spec.mode.is_hard())))
+            .collect();
         let mut largest_debt = 0;
         for (limit, debt) in self.ledger.debts(self.now_ns).filter(|(_, debt)| *debt > 0) {
             largest_debt = largest_debt.max(debt);

@@ -120,6 +120,7 @@ where
                     sent_bytes: kept.map_or(0, |kept| kept.sent_bytes) + now_bytes.0,
                     received_bytes: kept.map_or(0, |kept| kept.received_bytes) + now_bytes.1,
                     links_up: kept.map_or(0, |kept| kept.links_up),
+                    strikes: protocol.strikes,
                 }
             })
             .collect();

@@ -55,7 +55,11 @@ fn over_admission_and_staleness_rise_while_a_peer_is_cut_off_and_fall_once_it_is
     );
     net.run(5 * SECOND, |_, _| {});
     for i in [owner, other] {
-        assert_eq!(net.figures(i), LimitStats::default(), "and in time paid back");
+        let quiet = LimitStats {
+            owners: 2,
+            ..LimitStats::default()
+        };
+        assert_eq!(net.figures(i), quiet, "and in time paid back");
     }
 }
 
@@ -65,7 +69,12 @@ fn what_a_strict_limit_leaves_unconfirmed_is_old_and_not_too_much() {
     net.cut_between(owner, other);
     net.run(300 * MS, flood(MS));
     let cut = net.figures(other);
+    assert_eq!((cut.owners, cut.owners_unheard), (2, 0), "{cut:?}");
     assert!(cut.unconfirmed_units > 0 && cut.staleness_ns >= 200 * MS, "{cut:?}");
     assert_eq!(cut.over_admission_units(), 0, "all of it was granted before");
     assert!(net.oracle.excess() <= 0);
+    // Owners of a strict limit are configured: nobody takes over from one that is dead.
+    net.run(4 * SECOND, |_, _| {});
+    let dead = net.figures(other);
+    assert_eq!((dead.owners, dead.owners_unheard), (2, 1), "{dead:?}");
 }
