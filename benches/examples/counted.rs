@@ -69,7 +69,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             slices[3 + i].push(slice(|| engine.is_allowed(engine.fingerprint(black_box(id)))));
         }
         // Every 50 ms or so in a node; here as soon as it is urgent, which is oftener.
-        sync.drain(Listed::Urgent, &mut |_, _| true, &mut |report| drained += report.units);
+        sync.drain(Listed::Urgent, &mut |_, _, _| true, &mut |report| {
+            drained += report.units
+        });
     }
     for (what, alone) in [("hashed before", 0), ("with the hash", 3)] {
         for (how, which) in [
