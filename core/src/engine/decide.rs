@@ -15,6 +15,7 @@ const BATCH: usize = 16;
 /// Batches that are decided at one reading of the clock: far less than a millisecond's worth. A time that is too old by
 /// the end of a long slice would look like a clock that was set back, and take away what others have charged since.
 const BATCHES_PER_READING: usize = 256;
+
 impl Engine {
     /// Whether a request of cost 1 is allowed now; if so it is charged.
     #[inline]

@@ -208,18 +208,24 @@ impl Table {
     #[allow(clippy::too_many_arguments)]
     fn after_count(&self, number: u64, used: Use, word: Word, next: u64, now: u64, cost: u64, is_charged: bool) {
         let Some(side) = self.side() else { return };
-        side.list(number, used.field(), cost, self.urgent_units(&side, 0));
+        self.list_or_unreserve(&side, number, used, cost, self.urgent_units(&side, 0), is_charged);
         if is_charged {
             let gcra = self.header().limits[0].load().1;
             list_if_half_gone(&side, number, &gcra, word, next, now);
-        } else {
-            self.unreserve(&side, self.cell_at(number), used.tag(), cost);
         }
     }
 
-    /// The short way under a lease. Whatever it does not do itself it leaves to the long way before it has changed anything.
-    ///
-    /// A lock instruction waits for the stores before it, so here too nothing goes through memory.
+    #[cold]
+    #[inline(never)]
+    fn list_or_unreserve(&self, side: &Side<'_>, number: u64, used: Use, cost: u64, urgent: u64, is_charged: bool) {
+        side.list(number, used.field(), cost, urgent);
+        if !is_charged {
+            self.unreserve(side, self.cell_at(number), used.tag(), cost);
+        }
+    }
+
+    /// The short way under a lease, for a request that it admits. A locked instruction waits for the stores before it, so here too
+    /// nothing goes through memory.
     #[inline(never)]
     fn spend_leased_at<A: Answer>(
         &self,
@@ -233,12 +239,10 @@ impl Table {
         let side = self.side()?;
         let cell = self.cell_at(number);
         let lease = self.lease(&side, cell, word, word.lease_slot()?)?;
-        // What stands in place of a lease has a bound on what may be counted.
-        if lease.is_standing() || lease.is_over(now) {
-            return None;
-        }
-        let Verdict::Allow(next) = lease.gcra.decide(lease.state(word.tat()), now, cost) else {
-            return None;
+        let verdict = lease.gcra.decide(lease.state(word.tat()), now, cost);
+        // What stands in place of a lease may have a bound on what is counted.
+        let (Verdict::Allow(next), false) = (verdict, lease.is_standing() || lease.is_over(now)) else {
+            return self.spend_leased_otherwise(number, used, word, now, cost, clock);
         };
         if side.count(number, used, cost).is_err() {
             return None;
@@ -246,7 +250,7 @@ impl Table {
         let is_charged = self.swap(Site::Charge, cell.w, word, word.with_tat(time::add(next, lease.shift)));
         let (field, urgent) = (used.field(), lease.urgent());
         if !is_charged || field == 0 || field < urgent && field + cost >= urgent {
-            self.after_count_leased(number, used, cost, urgent, is_charged);
+            self.list_or_unreserve(&side, number, used, cost, urgent, is_charged);
         }
         if !is_charged {
             return None;
@@ -257,14 +261,26 @@ impl Table {
         Some(A::of(!is_late, &lease.gcra, next, &asked_at(now, cost, clock)))
     }
 
-    /// As [`after_count`](Table::after_count), under a lease.
-    #[cold]
+    /// The same for all others, denials above all.
     #[inline(never)]
-    fn after_count_leased(&self, number: u64, used: Use, cost: u64, urgent: u64, is_charged: bool) {
-        let Some(side) = self.side() else { return };
-        side.list(number, used.field(), cost, urgent);
-        if !is_charged {
-            self.unreserve(&side, self.cell_at(number), used.tag(), cost);
+    fn spend_leased_otherwise<A: Answer>(
+        &self,
+        number: u64,
+        used: Use,
+        word: Word,
+        now: u64,
+        cost: u64,
+        clock: &Clock,
+    ) -> Option<A> {
+        let side = &self.side()?;
+        let cell = self.cell_at(number);
+        let lease = self.lease(side, cell, word, word.lease_slot()?)?;
+        let by = By::lease(lease, self.most_connected(side, 0));
+        let asked = &asked_at(now, cost, clock);
+        let seen = &Seen { cell, used, word };
+        match by.gcra.decide(by.state(word), now, cost) {
+            Verdict::Allow(next) if !lease.is_over(now) => self.count_and_charge(side, seen, next, &by, asked),
+            _ => self.deny_counted(side, seen, &by, asked),
         }
     }
 
