@@ -73,7 +73,10 @@ fn as_many_files_may_be_open_as_connections_are_promised() {
 
     // Where the system allows no more, it is told, and those that fit are served.
     let node = start("-n 64");
-    assert!(node.log().contains("few_files"), "{}", node.log());
+    // Another thread reads what it tells.
+    wait("the limit to be told", || {
+        node.log().contains("few_files").then_some(())
+    });
     let mut first = node.connect();
     first.send(b"PING\r\n");
     first.expect("+PONG\r\n");

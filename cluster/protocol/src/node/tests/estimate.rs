@@ -37,7 +37,7 @@ fn over_admission_and_staleness_rise_while_a_peer_is_cut_off_and_fall_once_it_is
         );
         last = cut;
     }
-    // The estimate covers what the two really admitted too much: it is high, never low.
+    // The estimate covers what the two really admitted too much: it is high rather than low.
     let excess = net.oracle.excess();
     let told: u64 = [owner, other]
         .iter()
@@ -53,6 +53,7 @@ fn over_admission_and_staleness_rise_while_a_peer_is_cut_off_and_fall_once_it_is
         (0, 0),
         "all is confirmed"
     );
+    assert!(net.figures(owner).excess_units > 0, "and known to be too much");
     net.run(5 * SECOND, |_, _| {});
     for i in [owner, other] {
         let quiet = LimitStats {
@@ -77,4 +78,28 @@ fn what_a_strict_limit_leaves_unconfirmed_is_old_and_not_too_much() {
     net.run(4 * SECOND, |_, _| {});
     let dead = net.figures(other);
     assert_eq!((dead.owners, dead.owners_unheard), (2, 1), "{dead:?}");
+}
+
+#[test]
+fn what_is_on_its_way_is_counted_and_grows_old() {
+    let mut net = Net::new(2, spec(limit(1000, 100), Mode::Eventual), |_| {});
+    let owner = net.owner();
+    let other = 1 - owner;
+    net.cut_way(other, owner);
+    for _ in 0..5 {
+        assert!(net.ask(other, KEY, 1));
+    }
+    net.run(300 * MS, |_, _| {});
+    assert_eq!(net.places[other].store.unreported(), 0, "all of it was sent");
+    let sent = net.figures(other);
+    assert_eq!(
+        (sent.unconfirmed_units, sent.over_admission_units()),
+        (5, 5),
+        "{sent:?}"
+    );
+    assert!(sent.staleness_ns >= 200 * MS, "{sent:?}");
+    net.mend();
+    net.run(100 * MS, |_, _| {});
+    let known = net.figures(other);
+    assert_eq!((known.over_admission_units(), known.staleness_ns), (0, 0), "{known:?}");
 }
