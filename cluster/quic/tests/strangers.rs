@@ -3,7 +3,7 @@
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use common::ca::Said;
@@ -14,6 +14,13 @@ use ratelimit_quic::{Error, Event, HandshakeRefusal, Identity, Pem};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// One test of this file measures the whole process, which the nodes of the others would count in: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn pair(ca: &Ca) -> (Node, Node) {
     let make = |name, seeds: &[&Node]| {
@@ -161,6 +168,7 @@ fn nothing_happened(a: &Node, b: &Node) {
 
 #[test]
 fn strangers_are_refused_by_reason_and_touch_nobody() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, b) = pair(&ca);
     let to = a.driver().local_addr();
@@ -218,6 +226,7 @@ fn strangers_are_refused_by_reason_and_touch_nobody() {
 
 #[test]
 fn a_good_certificate_does_not_speak_for_another_name() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, b) = pair(&ca);
     // Hello of `b` in the last life there can be, over a link of `c`.
@@ -250,6 +259,7 @@ fn a_good_certificate_does_not_speak_for_another_name() {
 
 #[test]
 fn bytes_that_are_no_frames_close_only_their_link() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, b) = pair(&ca);
     let to = a.driver().local_addr();
@@ -269,6 +279,7 @@ fn bytes_that_are_no_frames_close_only_their_link() {
 
 #[test]
 fn garbage_on_the_port_is_nothing() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, b) = pair(&ca);
     let to = a.driver().local_addr();
@@ -313,6 +324,7 @@ fn resident() -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_flood_of_half_handshakes_is_bounded() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, b) = pair(&ca);
     let to = a.driver().local_addr();
@@ -363,6 +375,7 @@ fn a_flood_of_half_handshakes_is_bounded() {
 
 #[test]
 fn a_node_that_is_refused_knows_why() {
+    let _alone = alone();
     let ca = Ca::new();
     let (a, _b) = pair(&ca);
     // It believes a's authority, but its own certificate is of another: only the other side sees what is wrong.
@@ -380,6 +393,7 @@ fn a_node_that_is_refused_knows_why() {
 
 #[test]
 fn what_is_wrong_with_an_identity_is_said_before_anything_starts() {
+    let _alone = alone();
     let ca = Ca::new();
     let day = Duration::from_secs(86_400);
     let expired = Said {
